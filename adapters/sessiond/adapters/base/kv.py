@@ -1,0 +1,108 @@
+"""The first kind of backend: one that exposes its KV, so that the engine's tree can drive it.
+
+A context holds cells. A sequence is a set of cells at positions 0 to n-1; several sequences may share a cell.
+A context belongs to one thread, but for `abort` and `clear_abort`, which any thread may call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from sessiond.adapters.base.settings import ContextSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive tokens of one sequence, to be computed in one batch."""
+
+    sequence: int
+    position: int
+    """Position of the first token; equal to `end(sequence)`."""
+    tokens: Sequence[int]
+    want_logits: bool = False
+    """Keep the logits after the last token."""
+
+
+class Sampler(Protocol):
+    """Chooses tokens for one stream and remembers those it chose. Valid until `close`."""
+
+    def prime(self, tokens: Sequence[int]) -> None:
+        """Take these tokens as already chosen, so that penalties count them."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds. Twice is once."""
+        ...
+
+
+@runtime_checkable
+class KvContext(Protocol):
+    """Cells, and the right to fill them. Valid until `close` or until its model is closed."""
+
+    @property
+    def settings(self) -> ContextSettings:
+        """What the backend runs with: nothing is left open in it."""
+        ...
+
+    @property
+    def max_sequences(self) -> int:
+        """Sequences are numbered from 0 to this, exclusive."""
+        ...
+
+    @property
+    def cell_bytes(self) -> int:
+        """Bytes of KV for each token."""
+        ...
+
+    def decode(self, runs: Sequence[Run]) -> None:
+        """Compute these runs in one batch, at most `settings.num_batch` tokens together.
+
+        Raises NoRoom (nothing was computed), Aborted (finished micro-batches remain), BackendError.
+        """
+        ...
+
+    def logits(self, run: int) -> bytes:
+        """Logits after that run of the last `decode`, native float32, one for each token of the vocabulary."""
+        ...
+
+    def sample(self, run: int, sampler: Sampler) -> int:
+        """The next token by the logits after that run of the last `decode`. The sampler remembers it."""
+        ...
+
+    def end(self, sequence: int) -> int:
+        """How many positions the sequence holds; 0 for an empty one."""
+        ...
+
+    def truncate(self, sequence: int, end: int) -> bool:
+        """Keep positions below `end`. False if the backend cannot: then the sequence is as it was."""
+        ...
+
+    def drop(self, sequence: int) -> None:
+        """Empty the sequence. Cells that no other sequence shares become free."""
+        ...
+
+    def share(self, source: int, target: int, end: int) -> None:
+        """Let the empty sequence `target` share the cells of `source` below `end`. Copies nothing."""
+        ...
+
+    def save(self, sequence: int) -> bytes:
+        """The KV of the sequence, for `load`."""
+        ...
+
+    def load(self, sequence: int, state: bytes) -> None:
+        """Fill the empty sequence from `save`'s bytes. Raises NoRoom or BackendError and leaves it empty."""
+        ...
+
+    def abort(self) -> None:
+        """Make a running or the next `decode` stop soon. Any thread."""
+        ...
+
+    def clear_abort(self) -> None:
+        """Let `decode` run again. Any thread."""
+        ...
+
+    def close(self) -> None:
+        """Give the cells back. Twice is once."""
+        ...

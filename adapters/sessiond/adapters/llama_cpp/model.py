@@ -1,0 +1,190 @@
+"""A loaded GGUF model."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sessiond.adapters.base import (
+    BackendError,
+    Capabilities,
+    ContextSettings,
+    ModelFacts,
+    ModelLoadError,
+    ModelSettings,
+    Sampling,
+    SettingsError,
+)
+from sessiond.adapters.llama_cpp.context import LlamaContext
+from sessiond.adapters.llama_cpp.deterministic import DeterministicContext, find_row_width
+from sessiond.adapters.llama_cpp.gguf_head import check_model_file, file_digest
+from sessiond.adapters.llama_cpp.library import forget_log, last_words, library
+from sessiond.adapters.llama_cpp.sampler import SamplerChain
+from sessiond.adapters.llama_cpp.tuning import resolve
+from sessiond.adapters.llama_cpp.vocab import Vocab
+
+BACKEND = "llama.cpp"
+
+AnyContext = TypeVar("AnyContext", bound=LlamaContext)
+
+
+class LlamaModel:
+    """See `sessiond.adapters.base.Model`."""
+
+    def __init__(self, path: str, settings: ModelSettings, progress: Callable[[float], None]) -> None:
+        check_model_file(path)
+        low = self._low = library()
+        params, self._kept_alive = _params(settings, progress)
+        forget_log()
+        self._native = low.llama_model_load_from_file(path.encode(), params)
+        if not self._native:
+            raise ModelLoadError(f"llama.cpp cannot load {path}: {last_words() or 'no reason given'}")
+        self._contexts: list[LlamaContext] = []
+        self._row_widths: dict[tuple[object, ...], int] = {}
+        self._loras = [self._lora(lora.path) for lora in settings.loras]
+        self._settings = settings
+        self._vocab = Vocab(self._native)
+        self._on_gpu = bool(low.llama_supports_gpu_offload()) and settings.num_gpu_layers != 0
+        self.facts = self._facts(path)
+
+    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
+        """See `Model.tokenize`."""
+        return self._vocab.tokenize(text, parse_special=parse_special)
+
+    def pieces(self, tokens: Sequence[int]) -> list[bytes]:
+        """See `Model.pieces`."""
+        return self._vocab.pieces(tokens)
+
+    def new_context(self, settings: ContextSettings) -> LlamaContext:
+        """See `Model.new_context`."""
+        resolved = resolve(settings, self.facts.num_ctx_train, on_gpu=self._on_gpu)
+        context = (
+            self._deterministic(resolved) if resolved.deterministic else self._context(LlamaContext, resolved)
+        )
+        self._contexts = [*(each for each in self._contexts if not each.closed), context]
+        return context
+
+    def _context(self, kind: type[AnyContext], settings: ContextSettings) -> AnyContext:
+        context = kind(self._native, self.facts.vocab.size, settings)
+        context.use_loras(self._loras, [lora.scale for lora in self._settings.loras])
+        return context
+
+    def _deterministic(self, settings: ContextSettings) -> DeterministicContext:
+        """A context with the row width that a trial found, once for each kind of attention and cells."""
+
+        def small(width: int) -> DeterministicContext:
+            context = self._context(DeterministicContext, replace(settings, num_ctx=512, num_batch=512))
+            context.row_width = width
+            return context
+
+        key = (settings.flash_attn, settings.kv_cache_type, settings.num_threads, settings.num_threads_batch)
+        if key not in self._row_widths:
+            self._row_widths[key] = find_row_width(small, self.facts.vocab.size)
+        context = self._context(DeterministicContext, settings)
+        context.row_width = self._row_widths[key]
+        return context
+
+    def new_sampler(self, sampling: Sampling) -> SamplerChain:
+        """See `Model.new_sampler`."""
+        return SamplerChain(sampling, self.facts.vocab.size)
+
+    def close(self) -> None:
+        """See `Model.close`."""
+        for context in self._contexts:
+            context.close()
+        if self._native:
+            self._low.llama_model_free(self._native)
+            self._native = None
+
+    def _lora(self, path: str) -> Any:
+        check_model_file(path)
+        adapter = self._low.llama_adapter_lora_init(self._native, path.encode())
+        if not adapter:
+            raise SettingsError("lora", f"llama.cpp cannot load {path}: {last_words()}")
+        return adapter
+
+    def _facts(self, path: str) -> ModelFacts:
+        low = self._low
+        text = ctypes.create_string_buffer(256)
+        low.llama_model_desc(self._native, text, len(text))
+        partial = not (low.llama_model_is_recurrent(self._native) or low.llama_model_is_hybrid(self._native))
+        # A sliding-window cache says yes to a truncation that leaves it incomplete: it counts as a no.
+        partial = partial and low.llama_model_n_swa(self._native) == 0
+        return ModelFacts(
+            backend=BACKEND,
+            backend_version=build_version(),
+            description=text.value.decode("utf-8", "replace"),
+            path=path,
+            model_digest=file_digest(path),
+            size_bytes=int(low.llama_model_size(self._native)),
+            parameters=int(low.llama_model_n_params(self._native)),
+            num_ctx_train=int(low.llama_model_n_ctx_train(self._native)),
+            vocab=self._vocab.facts,
+            capabilities=Capabilities(
+                fork=partial, truncate=partial, snapshot=True, deterministic=partial, reports_reuse=True
+            ),
+            notes=() if self._settings.extra_buffers else ("extra buffer types are off",),
+        )
+
+
+def _params(settings: ModelSettings, progress: Callable[[float], None]) -> tuple[Any, list[object]]:
+    """The native parameters, and what must live as long as they are in use."""
+    low = library()
+    params = low.llama_model_default_params()
+    params.n_gpu_layers = -1 if settings.num_gpu_layers is None else settings.num_gpu_layers
+    params.main_gpu = settings.main_gpu
+    if settings.split_mode:
+        params.split_mode = {"none": 0, "layer": 1, "row": 2}[settings.split_mode]
+    params.load_mode = {
+        (False, False): low.LLAMA_LOAD_MODE_NONE,
+        (True, False): low.LLAMA_LOAD_MODE_MMAP,
+        (False, True): low.LLAMA_LOAD_MODE_MLOCK,
+        (True, True): low.LLAMA_LOAD_MODE_MMAP_MLOCK,
+    }[settings.use_mmap, settings.use_mlock]
+    params.use_extra_bufts = settings.extra_buffers
+    params.check_tensors = True  # a file from anywhere: numbers that are not numbers are refused
+    kept: list[object] = []
+    if settings.tensor_split:
+        devices = int(low.llama_max_devices())
+        if len(settings.tensor_split) > devices:
+            raise SettingsError("tensor_split", f"at most {devices} devices are known")
+        split = (ctypes.c_float * devices)(*settings.tensor_split)
+        params.tensor_split = ctypes.cast(split, ctypes.POINTER(ctypes.c_float))
+        kept.append(split)
+
+    def report(share: float, _data: object) -> bool:
+        progress(share)
+        return True
+
+    callback = low.llama_progress_callback(report)
+    params.progress_callback = callback
+    kept.append(callback)
+    return params, kept
+
+
+@functools.cache
+def build_version() -> str:
+    """Version of the binding, of llama.cpp, and a digest of the libraries: KV of one build is not another's."""
+    low = library()
+    told = hashlib.sha256()
+    folder = Path(str(low.__file__)).parent / "lib"
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            told.update(path.name.encode() + b"\0" + bytes.fromhex(file_digest(str(path))))
+    version = importlib.metadata.version("llama-cpp-python")
+    return f"{version} ({low.llama_version().decode()}, build {told.hexdigest()[:16]})"
+
+
+def load(model: str, settings: ModelSettings, progress: Callable[[float], None]) -> LlamaModel:
+    """See `Adapter.load`."""
+    try:
+        library()
+    except (ImportError, OSError, RuntimeError) as error:
+        raise BackendError(f"llama-cpp-python is not usable: {error}") from error
+    return LlamaModel(str(Path(model).resolve()), settings, progress)

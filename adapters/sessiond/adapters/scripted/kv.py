@@ -1,0 +1,180 @@
+"""The form that exposes its KV."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from itertools import chain
+
+from sessiond.adapters.base import Aborted, BackendError, ContextSettings, NoRoom, Run, Sampler, Unsupported
+from sessiond.adapters.scripted import answers, vocab
+from sessiond.adapters.scripted.cells import CELL_BYTES, Cell, pack, unpack
+from sessiond.adapters.scripted.sampler import ScriptedSampler
+from sessiond.adapters.scripted.script import Script
+
+
+class ScriptedKv:
+    """A context with `settings.num_ctx` cells. All of its KvContext methods raise BackendError once closed."""
+
+    def __init__(
+        self, settings: ContextSettings, script: Script, root: bytes, *, max_sequences: int, no_truncate: bool
+    ) -> None:
+        self._settings = settings
+        self._script = script
+        self._root = root
+        self._no_truncate = no_truncate
+        self._held: list[list[Cell]] = [[] for _ in range(max_sequences)]
+        self._used = 0
+        self._outputs: dict[int, tuple[bytes, int]] = {}
+        """State and last token after those runs of the last decode that wanted logits."""
+        self._aborted = threading.Event()
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, by itself or with its model. Not part of the interface."""
+        return self._closed
+
+    @property
+    def settings(self) -> ContextSettings:
+        return self._settings
+
+    @property
+    def max_sequences(self) -> int:
+        return len(self._held)
+
+    @property
+    def cell_bytes(self) -> int:
+        return CELL_BYTES
+
+    @property
+    def used_cells(self) -> int:
+        """Cells that some sequence holds. Not part of the interface: for tests."""
+        return self._used
+
+    def decode(self, runs: Sequence[Run]) -> None:
+        count = self._check_runs(runs)
+        self._script.decode()
+        self._check_room(count)
+        self._outputs = {}
+        sequences = [self._held[run.sequence] for run in runs]
+        tokens = chain.from_iterable(
+            ((cells, run.sequence, token) for token in run.tokens)
+            for cells, run in zip(sequences, runs, strict=True)
+        )
+        for index, (cells, sequence, token) in enumerate(tokens):
+            if index % self._settings.num_ubatch == 0 and not self._script.micro_batch(self._aborted):
+                raise Aborted("scripted: aborted")
+            state = answers.step(cells[-1].state if cells else self._root, token)
+            cells.append(Cell(token, len(cells), 1 << sequence, state))
+            self._used += 1
+        self._outputs = {
+            index: (cells[-1].state, cells[-1].token)
+            for index, (cells, run) in enumerate(zip(sequences, runs, strict=True))
+            if run.want_logits
+        }
+
+    def logits(self, run: int) -> bytes:
+        self._check_open()
+        if run not in self._outputs:
+            raise BackendError(f"scripted: the last decode kept no logits of run {run}")
+        return answers.logits(*self._outputs[run])
+
+    def sample(self, run: int, sampler: Sampler) -> int:
+        if not isinstance(sampler, ScriptedSampler):
+            raise BackendError("scripted: the sampler is another backend's")
+        return sampler.choose(self.logits(run))
+
+    def end(self, sequence: int) -> int:
+        return len(self._cells(sequence))
+
+    def truncate(self, sequence: int, end: int) -> bool:
+        cells = self._cells(sequence)
+        if end < 0:
+            raise BackendError(f"scripted: {end} is no position")
+        if end < len(cells):
+            if self._no_truncate:
+                return False
+            self._release(sequence, end)
+        return True
+
+    def drop(self, sequence: int) -> None:
+        self._cells(sequence)
+        self._release(sequence, 0)
+
+    def share(self, source: int, target: int, end: int) -> None:
+        cells = self._cells(source)
+        self._check_empty(target)
+        if not 0 <= end <= len(cells):
+            raise BackendError(f"scripted: sequence {source} holds {len(cells)} positions, not {end}")
+        if self._no_truncate and end < len(cells):
+            # A model that cannot cut a sequence has only its last state, and so no shorter one to share.
+            raise Unsupported("truncate")
+        self._held[target] = cells[:end]
+        for cell in self._held[target]:
+            cell.sequences |= 1 << target
+
+    def save(self, sequence: int) -> bytes:
+        return pack(self._root, self._cells(sequence))
+
+    def load(self, sequence: int, state: bytes) -> None:
+        self._check_empty(sequence)
+        cells = unpack(self._root, state, sequence)
+        self._check_room(len(cells))
+        self._held[sequence] = cells
+        self._used += len(cells)
+
+    def abort(self) -> None:
+        self._aborted.set()
+
+    def clear_abort(self) -> None:
+        self._aborted.clear()
+
+    def close(self) -> None:
+        self._closed = True
+        self._held = [[] for _ in self._held]
+        self._used = 0
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendError("scripted: the context is closed")
+
+    def _cells(self, sequence: int) -> list[Cell]:
+        self._check_open()
+        if not 0 <= sequence < len(self._held):
+            raise BackendError(f"scripted: there is no sequence {sequence}")
+        return self._held[sequence]
+
+    def _check_empty(self, sequence: int) -> None:
+        if self._cells(sequence):
+            raise BackendError(f"scripted: sequence {sequence} is not empty")
+
+    def _check_room(self, count: int) -> None:
+        free = self._settings.num_ctx - self._used
+        if count > free:
+            raise NoRoom(f"scripted: {count} cells are needed and {free} are free")
+
+    def _check_runs(self, runs: Sequence[Run]) -> int:
+        """The number of tokens. Raises BackendError if they cannot be decoded in one batch."""
+        if len({run.sequence for run in runs}) != len(runs):
+            raise BackendError("scripted: two runs of one sequence in one batch")
+        for run in runs:
+            held = len(self._cells(run.sequence))
+            if run.position != held:
+                raise BackendError(
+                    f"scripted: sequence {run.sequence} holds {held} positions, and the run starts at {run.position}"
+                )
+            if not run.tokens:
+                raise BackendError("scripted: a run without tokens")
+            vocab.check(run.tokens)
+        count = sum(len(run.tokens) for run in runs)
+        if not 0 < count <= self._settings.num_batch:
+            raise BackendError(f"scripted: {count} tokens in a batch of at most {self._settings.num_batch}")
+        return count
+
+    def _release(self, sequence: int, end: int) -> None:
+        cells = self._held[sequence]
+        for cell in cells[end:]:
+            cell.sequences &= ~(1 << sequence)
+            self._used -= not cell.sequences
+        del cells[end:]

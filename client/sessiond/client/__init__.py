@@ -1,0 +1,89 @@
+"""The Python client of sessiond: what an editor's plugin or an agent imports.
+
+    from sessiond.client import Client
+
+    with Client() as client:
+        session = client.open_session(workspace_root=".")
+        for piece in session.ask("Where are the retries counted?"):
+            print(piece, end="")
+
+`Client` blocks, `AsyncClient` awaits; both answer with the contract's own messages and raise the exceptions of
+`sessiond.v1.errors`. Importing this package loads nothing: each name loads its module when it is first used, so
+that `sessionctl --help` never pays for gRPC.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sessiond.client.aio import AsyncClient, AsyncSession, AsyncStream
+    from sessiond.client.requests import prefix_input, suffix_input
+    from sessiond.client.sync import Client, Session, Stream
+    from sessiond.v1.config_pb2 import Config, DecodeConfig
+    from sessiond.v1.context_pb2 import ContextManifest, Message, PrefixInput, SegmentInput, SuffixInput
+    from sessiond.v1.errors import (
+        ContextOverflow,
+        InvalidInput,
+        ManifestMismatch,
+        PermissionDenied,
+        SessionBusy,
+        SessionClosed,
+        SessiondError,
+        SessionFatal,
+        SessionNotFound,
+        SessionUnavailable,
+        UnsupportedFeature,
+    )
+
+__all__ = [
+    "AsyncClient",
+    "AsyncSession",
+    "AsyncStream",
+    "Client",
+    "Config",
+    "ContextManifest",
+    "ContextOverflow",
+    "DecodeConfig",
+    "InvalidInput",
+    "ManifestMismatch",
+    "Message",
+    "PermissionDenied",
+    "PrefixInput",
+    "SegmentInput",
+    "Session",
+    "SessionBusy",
+    "SessionClosed",
+    "SessionFatal",
+    "SessionNotFound",
+    "SessionUnavailable",
+    "SessiondError",
+    "Stream",
+    "SuffixInput",
+    "UnsupportedFeature",
+    "prefix_input",
+    "suffix_input",
+]
+
+_HOMES = {
+    "sessiond.client.aio": ("AsyncClient", "AsyncSession", "AsyncStream"),
+    "sessiond.client.requests": ("prefix_input", "suffix_input"),
+    "sessiond.client.sync": ("Client", "Session", "Stream"),
+    "sessiond.v1.config_pb2": ("Config", "DecodeConfig"),
+    "sessiond.v1.context_pb2": ("ContextManifest", "Message", "PrefixInput", "SegmentInput", "SuffixInput"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Whatever is exported and stands in no other module is an error of the contract.
+    found: object = getattr(importlib.import_module(_HOME.get(name, "sessiond.v1.errors")), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,28 @@
+"""All commands by name: where they stand, and their short help, so that `--help` need not load them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """One command: its module below `sessiond.client.cli`, the name of the command object there, and its short help."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+CATALOG: dict[str, Entry] = {
+    "ask": Entry("ask", "ask", "Ask a question about a folder and stream the answer."),
+    "close": Entry("sessions", "close", "Close a session and free what it holds."),
+    "completion": Entry("completion", "completion", "Print the completion script of a shell."),
+    "ensure": Entry("ensure", "ensure", "Make a session's prefix hot."),
+    "explain": Entry("explain", "explain", "Show what is resident, and why the rest is not."),
+    "logs": Entry("daemon", "logs", "Show the log of a daemon that sessionctl started."),
+    "models": Entry("models", "models", "List the models of this machine."),
+    "ps": Entry("sessions", "ps", "List the sessions."),
+    "status": Entry("daemon", "status", "Say whether the daemon runs, and with what."),
+    "stop": Entry("daemon", "stop", "End the daemon."),
+    "tokenize": Entry("models", "tokenize", "Show the tokens of a text."),
+}

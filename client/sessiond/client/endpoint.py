@@ -1,0 +1,95 @@
+"""Where the daemon is, and with which token it is spoken to: the one rule for library and command line.
+
+What is given wins over the environment, the environment over `client.toml`, that over the default.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from sessiond.client.settings import read_settings
+from sessiond.v1.errors import PermissionDenied, invalid
+
+SOCKET_VARIABLE = "SESSIOND_SOCKET"
+TOKEN_VARIABLE = "SESSIOND_TOKEN"  # noqa: S105 - the name of a variable, not a secret
+
+# What fits into `sockaddr_un.sun_path` with its closing NUL. gRPC answers a longer one with an unclear error.
+MAX_SOCKET_BYTES = 107
+
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A daemon's address. Either `socket` or `address` is set."""
+
+    socket: Path | None
+    address: str
+    token: str = field(repr=False)
+
+    @property
+    def target(self) -> str:
+        """The address as gRPC names it."""
+        if self.socket is None:
+            return f"dns:///{self.address}"
+        # gRPC reads a target as a URI and would take `%`, `?` and `#` in a path for its own.
+        return f"unix:{quote(os.fsencode(self.socket))}"
+
+    def __str__(self) -> str:
+        return str(self.socket or self.address)
+
+
+def resolve_endpoint(
+    socket: str | os.PathLike[str] | None = None,
+    address: str | None = None,
+    token: str | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+) -> Endpoint:
+    """The daemon to speak to: a Unix socket's path, or `host:port` if `address` is given.
+
+    Raises InvalidInput for a path of more than 107 bytes, a malformed address, a token that no header can carry, or
+    both a socket and an address; PermissionDenied if the default socket lies in another user's folder.
+    """
+    token = environ.get(TOKEN_VARIABLE, "") if token is None else token
+    if not all("!" <= letter <= "~" for letter in token):
+        raise invalid("token", "only visible ASCII characters can be sent")
+    if address:
+        if socket:
+            raise invalid("address", "give either a socket or an address")
+        if not _ADDRESS.fullmatch(address):
+            raise invalid("address", f"{address!r} is not of the form host:port")
+        return Endpoint(None, address, token)
+    told = os.fspath(socket or "") or environ.get(SOCKET_VARIABLE) or read_settings().socket
+    path = Path(told).expanduser().absolute() if told else _default_socket()
+    length = len(os.fsencode(path))
+    if length > MAX_SOCKET_BYTES:
+        raise invalid(
+            "socket",
+            f"the path has {length} bytes, and a Unix socket's may have {MAX_SOCKET_BYTES}: {path}",
+        )
+    return Endpoint(path, "", token)
+
+
+def _default_socket() -> Path:
+    import platformdirs
+
+    with warnings.catch_warnings():
+        # Without XDG_RUNTIME_DIR platformdirs warns that it falls back to a folder below the temporary one.
+        warnings.simplefilter("ignore")
+        folder = platformdirs.user_runtime_path("sessiond")
+    # That folder may stand where everybody can write: whoever made it first would read our prompts.
+    for place in (folder, folder.parent):
+        try:
+            owner = place.lstat().st_uid
+        except FileNotFoundError:
+            continue
+        if owner not in {os.getuid(), 0}:
+            raise PermissionDenied(f"the folder of the default socket belongs to another user: {place}")
+    return folder / "sessiond.sock"

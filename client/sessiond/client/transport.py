@@ -1,0 +1,37 @@
+"""What every channel of the client is made with."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sessiond.client.endpoint import Endpoint
+
+MESSAGE_BYTES: Final = 128 * 1024 * 1024
+
+# An error's detail travels in the trailing metadata; gRPC's own limit of 8 KiB would cut a long one off.
+_METADATA_BYTES = 1024 * 1024
+
+OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_metadata_size", _METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", 2 * _METADATA_BYTES),
+    # The daemon is on this machine or in its network: a proxy of the environment is for the web.
+    ("grpc.enable_http_proxy", 0),
+    # Channels would otherwise share a connection's back-off, and a new client would fail at once after an old one.
+    ("grpc.use_local_subchannel_pool", 1),
+    # A daemon that has just started should be found soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+)
+
+# What the daemon may say of itself in the first metadata of any answer.
+VERSION_KEY: Final = "sessiond-version"
+
+HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
+
+
+def call_metadata(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
+    """What goes with every call: the token, if there is one."""
+    return (("authorization", f"Bearer {endpoint.token}"),) if endpoint.token else ()

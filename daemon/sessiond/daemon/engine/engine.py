@@ -1,0 +1,201 @@
+"""A loaded model, as sessions see it: tokens, frames, branches. Its process is behind this face.
+
+An `Engine` lives as long as its process. What outlives it, and starts the next one, is the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from sessiond.adapters.base import ContextSettings, ModelFacts, ModelSettings, Sampling
+from sessiond.daemon.engine import wire
+from sessiond.daemon.engine.process import EngineFailed, EngineProcess
+
+CACHED_TOKENS = 1 << 22
+"""Tokens of texts that are kept, so that an unchanged segment is not tokenized again (16 MiB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """The tokens around messages of some roles, one run more than there are roles."""
+
+    pieces: tuple[str, ...]
+    runs: tuple[tuple[int, ...], ...]
+    """Tokens of each piece."""
+    template_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """How an answer is made."""
+
+    sampling: Sampling
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+
+
+Held = Callable[[Sequence[int]], None]
+"""Hears what a branch holds after a job on it failed or was cancelled."""
+
+
+class Engine:
+    """One model in one process. Every call may raise EngineDied or EngineFailed."""
+
+    def __init__(self, process: EngineProcess, model: str, loaded: wire.Loaded) -> None:
+        self._process = process
+        self.model = model
+        self.facts: ModelFacts = loaded.facts
+        self.defaults: ContextSettings = loaded.defaults
+        self._cache: OrderedDict[bytes, list[int]] = OrderedDict()
+        self._cached = 0
+        self._framings: dict[tuple[str, tuple[str, ...]], Framing] = {}
+
+    @classmethod
+    async def load(
+        cls,
+        process: EngineProcess,
+        adapter: str,
+        model: str,
+        settings: ModelSettings,
+        told: Callable[[float], None],
+    ) -> Engine:
+        """Load a model into a fresh process; `told` hears shares of 1."""
+        call = process.call(wire.Load(process.next_id(), adapter, model, settings))
+        while True:
+            event = await call.next()
+            if isinstance(event, wire.Progress):
+                told(event.done / event.total)
+            elif isinstance(event, wire.Done):
+                assert isinstance(event.answer, wire.Loaded)
+                return cls(process, model, event.answer)
+
+    @property
+    def process(self) -> EngineProcess:
+        """The process behind it."""
+        return self._process
+
+    async def tokenize(self, texts: Sequence[str], *, parse_special: bool = False) -> list[list[int]]:
+        """The tokens of each text by itself. Texts that came before are not tokenized again."""
+        keys = [
+            blake2b(text.encode(), digest_size=16, person=b"special" if parse_special else b"").digest()
+            for text in texts
+        ]
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._cache}
+        if new:
+            answer = await self._process.ask(
+                wire.Tokenize(self._process.next_id(), list(new.values()), parse_special)
+            )
+            assert isinstance(answer, wire.TokenLists)
+            for key, packed in zip(new, answer.lists, strict=True):
+                self._remember(key, wire.unpack_tokens(packed))
+        found = [self._cache[key] for key in keys]
+        for key in keys:
+            self._cache.move_to_end(key)
+        while self._cached > CACHED_TOKENS and len(self._cache) > 1:
+            self._cached -= len(self._cache.popitem(last=False)[1])
+        return found
+
+    def _remember(self, key: bytes, tokens: list[int]) -> None:
+        if key not in self._cache:
+            self._cache[key] = tokens
+            self._cached += len(tokens)
+
+    async def pieces(self, tokens: Sequence[int]) -> list[bytes]:
+        """The bytes of each token."""
+        answer = await self._process.ask(wire.Pieces(self._process.next_id(), wire.pack_tokens(tokens)))
+        assert isinstance(answer, wire.PieceList)
+        return answer.pieces
+
+    async def framing(self, prompt_format: str, roles: Sequence[str]) -> Framing:
+        """The tokens around messages of these roles."""
+        key = (prompt_format, tuple(roles))
+        found = self._framings.get(key)
+        if found is None:
+            answer = await self._process.ask(wire.Frame(self._process.next_id(), prompt_format, list(roles)))
+            assert isinstance(answer, wire.Framed)
+            runs = await self.tokenize(answer.pieces, parse_special=True)
+            found = Framing(tuple(answer.pieces), tuple(tuple(run) for run in runs), answer.template_digest)
+            if len(self._framings) > 256:
+                self._framings.clear()
+            self._framings[key] = found
+        return found
+
+    async def open(self, branch: str, arena: str, settings: ContextSettings) -> wire.Opened:
+        """A branch in an arena, which is made if it is new."""
+        answer = await self._process.ask(wire.Open(self._process.next_id(), branch, arena, settings))
+        assert isinstance(answer, wire.Opened)
+        return answer
+
+    async def close(self, branch: str) -> None:
+        """Forget a branch."""
+        await self._process.ask(wire.Close(self._process.next_id(), branch))
+
+    async def advance(
+        self, branch: str, tokens: Sequence[int], told: Callable[[int, int], None], held: Held
+    ) -> wire.Advanced:
+        """Bring a branch to tokens; `told` hears tokens done and to do. A cancel here is a cancel there, and
+        `held` hears what the branch holds after one.
+        """
+        command = wire.Advance(self._process.next_id(), branch, wire.pack_tokens(tokens))
+        async with contextlib.aclosing(self._job(command, held)) as events:
+            async for event in events:
+                if isinstance(event, wire.Progress):
+                    told(event.done, event.total)
+                elif isinstance(event, wire.Done):
+                    assert isinstance(event.answer, wire.Advanced)
+                    return event.answer
+        raise AssertionError("a job ends with Done or an exception")
+
+    async def generate(
+        self, branch: str, tokens: Sequence[int], wish: Generation, held: Held
+    ) -> AsyncGenerator[wire.Piece | wire.Generated, None]:
+        """Bring a branch to tokens and go on from there; the last item is Generated."""
+        command = wire.Generate(
+            self._process.next_id(),
+            branch,
+            wire.pack_tokens(tokens),
+            wish.sampling,
+            wish.max_tokens,
+            list(wish.stop),
+        )
+        async with contextlib.aclosing(self._job(command, held)) as events:
+            async for event in events:
+                if isinstance(event, wire.Piece):
+                    yield event
+                elif isinstance(event, wire.Done):
+                    assert isinstance(event.answer, wire.Generated)
+                    yield event.answer
+
+    async def logits(self, branch: str, tokens: Sequence[int]) -> bytes:
+        """The logits after these tokens, native float32: for tests of exactness and for diagnosis."""
+        answer = await self._process.ask(
+            wire.Logits(self._process.next_id(), branch, wire.pack_tokens(tokens))
+        )
+        assert isinstance(answer, wire.RawLogits)
+        return answer.logits
+
+    async def _job(
+        self, command: wire.Advance | wire.Generate, held: Held
+    ) -> AsyncGenerator[wire.AnyEvent, None]:
+        """A command that is cancelled when nobody listens any more, and is over before this ends: then its
+        branch is free for the next one.
+        """
+        call = self._process.call(command)
+        try:
+            while not call.over:
+                yield await call.next()
+        except EngineFailed as failed:
+            held(failed.held)
+            raise
+        finally:
+            if call.over:
+                call.forget()
+            else:
+                # Shielded: a second cancel must not leave a job behind that still works on the branch.
+                left = await asyncio.shield(asyncio.create_task(call.end_early()))
+                held(left or [])

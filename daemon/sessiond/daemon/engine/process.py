@@ -1,0 +1,224 @@
+"""An engine process as the daemon sees it: started, talked to, watched.
+
+What it writes to standard error is kept: its last words are the cause that sessions report when it dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from sessiond.daemon.engine import wire
+
+log = structlog.get_logger(__name__)
+
+LAST_WORDS = 12
+"""Lines of standard error that are kept."""
+
+
+class EngineDied(Exception):
+    """The process ended. `cause` says how; `signal` is set if a signal ended it."""
+
+    def __init__(self, cause: str, signal_number: int | None = None) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.signal_number = signal_number
+
+
+class EngineFailed(Exception):
+    """The engine answered Failed. The fields are those of `wire.Failed`."""
+
+    def __init__(self, failed: wire.Failed) -> None:
+        super().__init__(failed.message)
+        self.kind = failed.kind
+        self.field = failed.field
+        self.held = wire.unpack_tokens(failed.held)
+
+
+class Call:
+    """A command that was sent, and what comes back."""
+
+    def __init__(
+        self, process: EngineProcess, command_id: int, queue: asyncio.Queue[wire.AnyEvent | EngineDied]
+    ) -> None:
+        self._process = process
+        self._id = command_id
+        self._queue = queue
+        self.over = False
+
+    async def next(self) -> wire.AnyEvent:
+        """The next event; Done is the last. Raises EngineFailed or EngineDied, which are the last too."""
+        event = await self._queue.get()
+        if isinstance(event, EngineDied):
+            self.over = True
+            raise event
+        if isinstance(event, wire.Failed):
+            self.over = True
+            raise EngineFailed(event)
+        self.over = isinstance(event, wire.Done)
+        return event
+
+    async def end_early(self) -> list[int] | None:
+        """Cancel the command and wait until it is over; what its branch holds then, if it says so."""
+        self._process.cancel(self._id)
+        try:
+            while not self.over:
+                await self.next()
+        except EngineFailed as failed:
+            return failed.held
+        except EngineDied:
+            return None
+        finally:
+            self.forget()
+        return None
+
+    def forget(self) -> None:
+        """Stop listening."""
+        self._process.forget(self._id)
+
+
+class EngineProcess:
+    """One child. Make it with `start`; after `ended` is set nothing is answered any more."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Queue[wire.AnyEvent | EngineDied]] = {}
+        self._words: deque[str] = deque(maxlen=LAST_WORDS)
+        self.ended: EngineDied | None = None
+        self.on_end: Callable[[EngineDied], None] = lambda _died: None
+        self._tasks = [
+            asyncio.create_task(self._listen(), name="engine events"),
+            asyncio.create_task(self._overhear(), name="engine words"),
+        ]
+        self._watch = asyncio.create_task(self._watch_end(), name="engine end")
+
+    @classmethod
+    async def start(cls) -> EngineProcess:
+        """Start a child that waits for its Load."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "sessiond.daemon.engine",
+                str(theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        return cls(process, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    def next_id(self) -> int:
+        """An id for a command."""
+        return next(self._ids)
+
+    def call(self, command: wire.AnyCommand) -> Call:
+        """Send a command. Raises EngineDied."""
+        if self.ended is not None:
+            raise self.ended
+        queue: asyncio.Queue[wire.AnyEvent | EngineDied] = asyncio.Queue()
+        self._waiting[command.id] = queue
+        self._writer.write(wire.encode(command))
+        return Call(self, command.id, queue)
+
+    async def ask(self, command: wire.AnyCommand) -> wire.Answer:
+        """Send a command and wait for its end. Raises EngineFailed, EngineDied."""
+        call = self.call(command)
+        try:
+            while True:
+                event = await call.next()
+                if isinstance(event, wire.Done):
+                    return event.answer
+        finally:
+            call.forget()
+
+    def forget(self, command_id: int) -> None:
+        """Nobody listens to this command any more."""
+        self._waiting.pop(command_id, None)
+
+    def cancel(self, job: int) -> None:
+        """End a job soon; it answers Failed("cancelled")."""
+        if self.ended is None:
+            self._writer.write(wire.encode(wire.Cancel(self.next_id(), job)))
+
+    async def stop(self, patience: float = 5.0) -> None:
+        """End the child: hang up, and after `patience` seconds kill."""
+        self._writer.close()
+        try:
+            await asyncio.wait_for(asyncio.shield(self._watch), patience)
+        except TimeoutError:
+            self.kill(signal.SIGKILL)
+            await self._watch
+
+    def kill(self, number: int) -> None:
+        """Send the child a signal."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def _listen(self) -> None:
+        try:
+            while True:
+                head = await self._reader.readexactly(wire.PREFIX.size)
+                (size,) = wire.PREFIX.unpack(head)
+                if size > wire.MAX_FRAME:
+                    raise msgspec.ValidationError("a frame is too long")
+                event = wire.decode_event(await self._reader.readexactly(size))
+                queue = self._waiting.get(event.id)
+                if queue is not None:
+                    queue.put_nowait(event)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        except msgspec.ValidationError as error:
+            log.error("engine.nonsense", error=str(error), pid=self.pid)
+            self.kill(signal.SIGKILL)
+
+    async def _overhear(self) -> None:
+        assert self._process.stderr is not None
+        with contextlib.suppress(ValueError):  # a line longer than the reader's limit ends the listening
+            async for line in self._process.stderr:
+                text = line.decode("utf-8", "replace").rstrip()
+                self._words.append(text)
+                log.debug("engine.says", pid=self.pid, line=text)
+
+    async def _watch_end(self) -> None:
+        code = await self._process.wait()
+        # A moment for what it still wrote; a grandchild may hold the pipes open, so not for ever.
+        await asyncio.wait(self._tasks, timeout=1.0)
+        for task in self._tasks:
+            task.cancel()
+        self.ended = _died(code, list(self._words))
+        for queue in self._waiting.values():
+            queue.put_nowait(self.ended)
+        self.on_end(self.ended)
+
+
+def _died(code: int, words: list[str]) -> EngineDied:
+    said = f"; last words: {' | '.join(words[-4:])}" if words else ""
+    if code >= 0:
+        return EngineDied(f"the engine ended with exit code {code}{said}")
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = str(-code)
+    return EngineDied(f"the engine was ended by signal {name}{said}", -code)

@@ -1,0 +1,113 @@
+"""An arena over a backend that keeps a prefix cache of its own: the engine keeps the plan, warms by asking for
+one token, and reports reuse as the backend tells it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sessiond.adapters.base import (
+    Aborted,
+    ContextSettings,
+    Model,
+    PromptContext,
+    Sampling,
+    Unsupported,
+)
+from sessiond.daemon.engine.arena import Emit, Told
+from sessiond.daemon.engine.work import Compute, Finish, Replay, Reuse, Waited, Work
+
+
+class PromptArena:
+    """See `Arena`."""
+
+    cell_bytes = 0
+
+    def __init__(self, model: Model, context: PromptContext) -> None:
+        self._context = context
+        self._end_tokens = model.facts.vocab.end_tokens
+        self._plans: dict[str, list[int]] = {}
+
+    @property
+    def settings(self) -> ContextSettings:
+        """See `Arena.settings`."""
+        return self._context.settings
+
+    def open(self, branch: str) -> None:
+        """See `Arena.open`."""
+        self._plans[branch] = []
+
+    def close(self, branch: str) -> None:
+        """See `Arena.close`."""
+        del self._plans[branch]
+
+    def tokens(self, branch: str) -> list[int]:
+        """See `Arena.tokens`."""
+        return list(self._plans[branch])
+
+    def advance(self, branch: str, tokens: Sequence[int], told: Told) -> Work[Reuse]:
+        """See `Arena.advance`."""
+        target = list(tokens)
+        told(0, len(target))
+        cached: int | None = len(target)
+        if target and target != self._plans[branch]:
+            cached = yield from self._warm(target)
+        self._plans[branch] = target
+        told(len(target), len(target))
+        if cached is None:
+            return Reuse(0, 0, len(target), "unknown")
+        return Reuse(cached, 0, len(target) - cached, "reported")
+
+    def _warm(self, target: list[int]) -> Work[int | None]:
+        while True:
+            try:
+                for answered in self._context.answer(target, Sampling(), 1):
+                    return answered.cached_tokens
+                return None
+            except Aborted:
+                yield Waited()  # somebody else was meant, or the loop will not resume us
+
+    def generate(
+        self, branch: str, tokens: Sequence[int], sampling: Sampling, max_tokens: int, emit: Emit
+    ) -> Work[Finish]:
+        """See `Arena.generate`."""
+        plan = self._plans[branch] = list(tokens)
+        answer = self._context.answer(list(tokens), sampling, max_tokens)
+        try:
+            for answered in answer:
+                if answered.token in self._end_tokens:
+                    return Finish("stop")
+                plan.append(answered.token)
+                finish = emit(answered.token)
+                if finish is not None:
+                    return finish
+                yield Waited()
+            return Finish("length")
+        finally:
+            close = getattr(answer, "close", None)
+            if close is not None:
+                close()
+
+    def logits(self, branch: str, tokens: Sequence[int]) -> Work[bytes]:
+        """See `Arena.logits`."""
+        yield Waited()
+        raise Unsupported("logits")
+
+    def compute(self, wishes: Sequence[Compute | Replay]) -> list[Exception | None]:
+        """See `Arena.compute`. No job of this arena wishes for anything."""
+        raise AssertionError("a prompt arena computes by itself")
+
+    def abort(self) -> None:
+        """See `Arena.abort`."""
+        self._context.abort()
+
+    def clear_abort(self) -> None:
+        """See `Arena.clear_abort`."""
+        self._context.clear_abort()
+
+    def check_integrity(self) -> None:
+        """See `Arena.check_integrity`. A plan cannot disagree with itself."""
+
+    def shut(self) -> None:
+        """See `Arena.shut`."""
+        self._context.close()

@@ -1,0 +1,243 @@
+"""What the daemon and an engine process say to each other: length-prefixed msgpack over a socket pair.
+
+Not pickle: an engine runs native code over files from anywhere, and the daemon must not run what it sends.
+Tokens travel as native 32-bit numbers in one piece of bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from sessiond.adapters.base import ContextSettings, ModelFacts, ModelSettings, Sampling
+
+PREFIX = struct.Struct("<I")
+MAX_FRAME = 1 << 30
+"""Bytes. A longer frame is a fault of the other side."""
+
+
+class Command(msgspec.Struct, frozen=True, tag=True):
+    """From the daemon. `id` is of its choosing; every answer carries it."""
+
+    id: int
+
+
+class Load(Command, frozen=True, tag=True):
+    """The first command: which model, through which adapter."""
+
+    adapter: str
+    model: str
+    settings: ModelSettings
+
+
+class Tokenize(Command, frozen=True, tag=True):
+    """Each text by itself. Answered by Done with TokenLists."""
+
+    texts: list[str]
+    parse_special: bool = False
+
+
+class Pieces(Command, frozen=True, tag=True):
+    """The bytes of tokens. Answered by Done with PieceList."""
+
+    tokens: bytes
+
+
+class Frame(Command, frozen=True, tag=True):
+    """The texts around messages of these roles; see `frames.frame`. Answered by Done with Framed."""
+
+    prompt_format: str
+    roles: list[str]
+
+
+class Open(Command, frozen=True, tag=True):
+    """A branch in an arena, which is made if it is new. Answered by Done with Opened."""
+
+    branch: str
+    arena: str
+    settings: ContextSettings
+
+
+class Close(Command, frozen=True, tag=True):
+    """Forget a branch; an arena without branches is given back. Answered by Done."""
+
+    branch: str
+
+
+class Advance(Command, frozen=True, tag=True):
+    """Bring a branch to tokens. Answered by Progress, then Done with Advanced."""
+
+    branch: str
+    tokens: bytes
+
+
+class Generate(Command, frozen=True, tag=True):
+    """Bring a branch to tokens and go on from there. Answered by Piece, then Done with Generated."""
+
+    branch: str
+    tokens: bytes
+    sampling: Sampling
+    max_tokens: int
+    stop: list[str]
+
+
+class Logits(Command, frozen=True, tag=True):
+    """Bring a branch to tokens. Answered by Done with the logits after them, native float32."""
+
+    branch: str
+    tokens: bytes
+
+
+class Cancel(Command, frozen=True, tag=True):
+    """End the job `job` soon. Not answered itself; the job answers Failed("cancelled")."""
+
+    job: int
+
+
+AnyCommand: TypeAlias = Load | Tokenize | Pieces | Frame | Open | Close | Advance | Generate | Logits | Cancel
+
+
+class TokenLists(msgspec.Struct, frozen=True, tag=True):
+    """Tokens of each text."""
+
+    lists: list[bytes]
+
+
+class PieceList(msgspec.Struct, frozen=True, tag=True):
+    """Bytes of each token."""
+
+    pieces: list[bytes]
+
+
+class Opened(msgspec.Struct, frozen=True, tag=True):
+    """What the arena runs with."""
+
+    settings: ContextSettings
+    cell_bytes: int
+
+
+class Advanced(msgspec.Struct, frozen=True, tag=True):
+    """See `work.Reuse`. Times in milliseconds."""
+
+    reused: int
+    restored: int
+    prefilled: int
+    source: str
+    queue_ms: float
+    prefill_ms: float
+
+
+class Generated(msgspec.Struct, frozen=True, tag=True):
+    """See `work.Finish`. `tokens` is all that the branch holds now."""
+
+    reason: str
+    stop_string: str
+    generated: int
+    tokens: bytes
+    queue_ms: float
+    decode_ms: float
+
+
+class RawLogits(msgspec.Struct, frozen=True, tag=True):
+    """Native float32."""
+
+    logits: bytes
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    """The model stands."""
+
+    facts: ModelFacts
+    defaults: ContextSettings
+
+
+class Framed(msgspec.Struct, frozen=True, tag=True):
+    """One more text than roles; the digest is that of the template."""
+
+    pieces: list[str]
+    template_digest: str
+
+
+class Nothing(msgspec.Struct, frozen=True, tag=True):
+    """Done, and nothing to say."""
+
+
+Answer: TypeAlias = (
+    TokenLists | PieceList | Opened | Advanced | Generated | RawLogits | Loaded | Framed | Nothing
+)
+
+
+class Event(msgspec.Struct, frozen=True, tag=True):
+    """From the engine. `id` is that of the command it answers."""
+
+    id: int
+
+
+class Done(Event, frozen=True, tag=True):
+    """The command is done. Nothing more comes for its id."""
+
+    answer: Answer
+
+
+class Failed(Event, frozen=True, tag=True):
+    """The command failed. Nothing more comes for its id.
+
+    `kind`: "cancelled", "no_room", "unsupported", "setting", "load" or "backend"; `field` is the setting or
+    feature; `held` is what the branch holds now, where a branch was meant.
+    """
+
+    kind: str
+    message: str
+    field: str = ""
+    held: bytes = b""
+
+
+class Progress(Event, frozen=True, tag=True):
+    """How far: tokens for a prefill, thousandths for a load."""
+
+    done: int
+    total: int
+
+
+class Piece(Event, frozen=True, tag=True):
+    """More of an answer."""
+
+    text: str
+    tokens: list[int]
+
+
+AnyEvent: TypeAlias = Done | Failed | Progress | Piece
+
+_encoder = msgspec.msgpack.Encoder()
+_commands: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
+_events: msgspec.msgpack.Decoder[AnyEvent] = msgspec.msgpack.Decoder(AnyEvent)
+
+
+def encode(message: AnyCommand | AnyEvent) -> bytes:
+    """One frame, its length first."""
+    body = _encoder.encode(message)
+    return PREFIX.pack(len(body)) + body
+
+
+def decode_command(body: bytes) -> AnyCommand:
+    """A frame's body. Raises msgspec.ValidationError."""
+    return _commands.decode(body)
+
+
+def decode_event(body: bytes) -> AnyEvent:
+    """A frame's body. Raises msgspec.ValidationError."""
+    return _events.decode(body)
+
+
+def pack_tokens(tokens: Sequence[int]) -> bytes:
+    """Tokens as native 32-bit numbers."""
+    return array("i", tokens).tobytes()
+
+
+def unpack_tokens(data: bytes) -> list[int]:
+    """What `pack_tokens` packed."""
+    return array("i", data).tolist()

@@ -1,0 +1,53 @@
+"""`sessiond`: the daemon's command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sessiond")
+def cli() -> None:
+    """Keeps the stable part of a workspace's prompt hot, so that an answer costs only its new suffix."""
+
+
+@cli.command()
+@click.option("--socket", type=click.Path(path_type=Path), help="Unix socket to listen on.")
+@click.option("--tcp", metavar="HOST:PORT", help="Also listen on this loopback address; needs a token.")
+@click.option("--token", metavar="TOKEN", help="What clients must send. Better given as SESSIOND_TOKEN.")
+@click.option("--model", metavar="NAME|PATH", help="The default model.")
+@click.option(
+    "--model-dir",
+    "model_dirs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A folder with models, beside the usual places. May be given again.",
+)
+@click.option("--state-dir", type=click.Path(path_type=Path), help="Where the daemon keeps its own files.")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="A TOML file with settings.")
+@click.option("--num-ctx", type=int, help="Window of sessions that leave it open, in tokens.")
+@click.option("--max-sessions", type=int, help="Sessions that may be open at once.")
+@click.option("--max-message-bytes", type=int, help="The largest message that is taken.")
+@click.option("--stop-grace", "stop_grace_s", type=float, help="Seconds for running turns to end at SIGTERM.")
+@click.option("--log-format", type=click.Choice(["auto", "console", "json"]), help="How the log is written.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="What is logged.")
+def serve(config_file: Path | None, **flags: Any) -> None:
+    """Run in the foreground; log to standard error; end on SIGTERM with status 0.
+
+    Every flag has a variable SESSIOND_... and a key in the TOML file: a flag wins over the variable, that over the
+    file. Ready when the health service says SERVING.
+    """
+    # Imported here, so that --help and --version need none of it.
+    from sessiond.daemon.serving import run
+
+    given = {name: value for name, value in flags.items() if value is not None and value != ()}
+    sys.exit(run(given, config_file))
+
+
+def main() -> None:
+    """The entry point."""
+    cli(prog_name="sessiond")

@@ -1,0 +1,253 @@
+"""Requests of the contract to the daemon's own types. Everything that can be malformed is refused here."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+from sessiond.adapters.base import SAMPLER_ORDER, ContextSettings, LoraSettings, ModelSettings, Sampling
+from sessiond.daemon.server.fields import MAX_COUNT, MAX_NAME, Fields
+from sessiond.daemon.sessions.config import SessionConfig
+from sessiond.daemon.sessions.registry import OpenRequest
+from sessiond.daemon.sessions.session import DecodeRequest, PrefixRequest
+from sessiond.daemon.sessions.suffix import MessageInput, SuffixRequest
+from sessiond.daemon.workspace.segment import Segment
+from sessiond.v1 import config_pb2, context_pb2, session_service_pb2
+from sessiond.v1.errors import UnsupportedFeature, invalid
+
+MAX_SEGMENTS = 1 << 16
+MAX_SEED = (1 << 32) - 2
+"""The backend keeps the last 32-bit number for "random"."""
+_FLASH = {
+    config_pb2.FLASH_ATTN_UNSPECIFIED: None,
+    config_pb2.FLASH_ATTN_ON: True,
+    config_pb2.FLASH_ATTN_OFF: False,
+}
+_SPLIT = {
+    config_pb2.SPLIT_MODE_UNSPECIFIED: "",
+    config_pb2.SPLIT_MODE_NONE: "none",
+    config_pb2.SPLIT_MODE_LAYER: "layer",
+    config_pb2.SPLIT_MODE_ROW: "row",
+}
+SPLIT_MODES = {name: number for number, name in _SPLIT.items()}
+
+
+def open_request(request: session_service_pb2.OpenSessionRequest) -> OpenRequest:
+    """Raises InvalidInput."""
+    fields = Fields()
+    root = fields.absolute("workspace_root", request.workspace_root)
+    model = fields.text("model", request.model, 4096)
+    key = fields.text("key", request.key, MAX_NAME)
+    config = _config(fields, request.config)
+    fields.done()
+    if root is not None and not root.is_dir():
+        raise invalid("workspace_root", f"is not a folder: {root}")
+    # Two spellings of one folder are one workspace.
+    return OpenRequest(None if root is None else root.resolve(), model, key, config)
+
+
+def _config(fields: Fields, config: config_pb2.Config) -> SessionConfig:
+    for name in ("num_ctx", "num_batch", "num_ubatch"):
+        fields.count(f"config.{name}", getattr(config, name))
+    for name in ("num_threads", "num_threads_batch"):
+        fields.count(f"config.{name}", getattr(config, name), most=4 * (os.cpu_count() or 1) + 64)
+    fields.count("config.num_gpu_layers", config.num_gpu_layers, most=1 << 16)
+    fields.count("config.main_gpu", config.main_gpu, most=1 << 10)
+    if len(config.tensor_split) > 128:
+        fields.refuse("config.tensor_split", "has more than 128 entries")
+    for index, share in enumerate(config.tensor_split[:128]):
+        fields.number(f"config.tensor_split[{index}]", share, 0.0, 1e6)
+    fields.number("config.rope_freq_base", config.rope_freq_base, 0.0, 1e12)
+    fields.number("config.rope_freq_scale", config.rope_freq_scale, 0.0, 1e6)
+    for name in ("kv_cache_type", "prompt_format", "prompt_template_digest"):
+        fields.text(f"config.{name}", getattr(config, name), MAX_NAME)
+    if config.flash_attn not in _FLASH:
+        fields.refuse("config.flash_attn", f"{config.flash_attn} is not a value of FlashAttn")
+    if config.split_mode not in _SPLIT:
+        fields.refuse("config.split_mode", f"{config.split_mode} is not a value of SplitMode")
+    return SessionConfig(
+        model=ModelSettings(
+            num_gpu_layers=config.num_gpu_layers if config.HasField("num_gpu_layers") else None,
+            tensor_split=tuple(config.tensor_split),
+            main_gpu=config.main_gpu,
+            split_mode=_SPLIT.get(config.split_mode, ""),
+            use_mmap=config.use_mmap if config.HasField("use_mmap") else True,
+            use_mlock=config.use_mlock,
+            loras=tuple(_lora(fields, index, lora) for index, lora in enumerate(config.lora[:16])),
+        ),
+        context=ContextSettings(
+            num_ctx=config.num_ctx,
+            num_batch=config.num_batch,
+            num_ubatch=config.num_ubatch,
+            num_threads=config.num_threads,
+            num_threads_batch=config.num_threads_batch,
+            flash_attn=_FLASH.get(config.flash_attn),
+            deterministic=config.deterministic,
+            kv_cache_type=config.kv_cache_type,
+            rope_freq_base=config.rope_freq_base,
+            rope_freq_scale=config.rope_freq_scale,
+        ),
+        prompt_format=config.prompt_format,
+        prompt_template_digest=config.prompt_template_digest,
+        disable_bos=config.disable_bos,
+    )
+
+
+def _lora(fields: Fields, index: int, lora: config_pb2.Lora) -> LoraSettings:
+    path = fields.absolute(f"config.lora[{index}].path", lora.path)
+    if path is None:
+        fields.refuse(f"config.lora[{index}].path", "is empty")
+    scale = fields.number(f"config.lora[{index}].scale", lora.scale, -100.0, 100.0)
+    return LoraSettings(lora.path, scale or 1.0)
+
+
+def prefix_request(prefix: context_pb2.PrefixInput) -> PrefixRequest:
+    """Raises InvalidInput."""
+    fields = Fields()
+    expect = _expect(prefix)
+    match prefix.WhichOneof("source"):
+        case "text":
+            text = fields.text("prefix.text", prefix.text)
+            request = PrefixRequest((Segment("text", "text", text),), expect=expect)
+        case "segments":
+            request = PrefixRequest(_segments(fields, prefix.segments), expect=expect)
+        case "workspace":
+            most = fields.count("prefix.workspace.max_tokens", prefix.workspace.max_tokens)
+            request = PrefixRequest(workspace=True, max_tokens=most, expect=expect)
+        case _:
+            request = PrefixRequest(expect=expect)
+    fields.done()
+    return request
+
+
+def _segments(fields: Fields, given: context_pb2.SegmentList) -> tuple[Segment, ...]:
+    if len(given.segments) > MAX_SEGMENTS:
+        fields.refuse("prefix.segments", f"has more than {MAX_SEGMENTS} segments")
+        return ()
+    segments: list[Segment] = []
+    seen: set[str] = set()
+    for index, segment in enumerate(given.segments):
+        where = f"prefix.segments[{index}]"
+        fields.text(f"{where}.id", segment.id, MAX_NAME)
+        if not segment.id or segment.id in seen or segment.id == "frame":
+            fields.refuse(f"{where}.id", 'is empty, taken, or the reserved "frame"')
+        seen.add(segment.id)
+        fields.text(f"{where}.text", segment.text)
+        fields.text(f"{where}.path", segment.path, 4096)
+        if segment.path.startswith("/") or ".." in segment.path.split("/"):
+            fields.refuse(f"{where}.path", "leaves the workspace")
+        fields.text(f"{where}.cache_class", segment.cache_class, MAX_NAME)
+        segments.append(
+            Segment(
+                segment.id,
+                "file" if segment.path else "text",
+                segment.text,
+                segment.path,
+                stable=segment.cache_class != "volatile",
+                cache_class=segment.cache_class,
+            )
+        )
+    return tuple(segments)
+
+
+def suffix_request(suffix: context_pb2.SuffixInput) -> SuffixRequest:
+    """Raises InvalidInput."""
+    fields = Fields()
+    modes = context_pb2.SuffixMode.values()
+    if suffix.mode not in modes:
+        fields.refuse("suffix.mode", f"{suffix.mode} is not a value of SuffixMode")
+    replace = suffix.mode == context_pb2.SUFFIX_MODE_REPLACE
+    expect = _expect(suffix)
+    match suffix.WhichOneof("source"):
+        case "text":
+            request = SuffixRequest(fields.text("suffix.text", suffix.text), replace=replace, expect=expect)
+        case "messages":
+            messages = tuple(
+                MessageInput(
+                    fields.text(f"suffix.messages[{index}].role", message.role, MAX_NAME),
+                    fields.text(f"suffix.messages[{index}].content", message.content),
+                )
+                for index, message in enumerate(suffix.messages.messages)
+            )
+            request = SuffixRequest(messages=messages, replace=replace, expect=expect)
+        case "fim":
+            before = fields.text("suffix.fim.before", suffix.fim.before)
+            after = fields.text("suffix.fim.after", suffix.fim.after)
+            request = SuffixRequest(fim=(before, after), replace=replace, expect=expect)
+        case _:
+            request = SuffixRequest("", replace=replace, expect=expect)
+    fields.done()
+    return request
+
+
+def _expect(source: context_pb2.PrefixInput | context_pb2.SuffixInput) -> dict[str, str] | None:
+    """The expected manifest by field names, as text; None if none was given."""
+    if not source.HasField("expect"):
+        return None
+    told: dict[str, str] = {}
+    for descriptor in context_pb2.ContextManifest.DESCRIPTOR.fields:
+        if descriptor.name != "segments":
+            told[descriptor.name] = str(getattr(source.expect, descriptor.name))
+    for index, segment in enumerate(source.expect.segments):
+        for descriptor in context_pb2.ManifestSegment.DESCRIPTOR.fields:
+            told[f"segments[{index}].{descriptor.name}"] = str(getattr(segment, descriptor.name))
+    return told
+
+
+_NOT_YET = {"grammar": "grammar", "json_schema": "grammar", "choices": "grammar", "logprobs": "logprobs"}
+"""Fields of DecodeConfig that no backend serves yet, and the capability that will say when one does."""
+
+
+def decode_request(config: config_pb2.DecodeConfig, backend: str) -> DecodeRequest:
+    """Raises InvalidInput; UnsupportedFeature for what the backend cannot do."""
+    fields = Fields()
+    fields.count("config.max_tokens", config.max_tokens)
+    fields.number("config.temperature", config.temperature, 0.0, 100.0)
+    fields.count("config.top_k", config.top_k)
+    for name in ("top_p", "min_p", "typical_p"):
+        fields.number(f"config.{name}", getattr(config, name), 0.0, 1.0)
+    fields.number("config.repeat_penalty", config.repeat_penalty, 0.0, 100.0)
+    fields.count("config.repeat_last_n", config.repeat_last_n, least=-1)
+    fields.number("config.frequency_penalty", config.frequency_penalty, -100.0, 100.0)
+    fields.number("config.presence_penalty", config.presence_penalty, -100.0, 100.0)
+    fields.count("config.seed", config.seed, most=MAX_SEED)
+    fields.count("config.logprobs", config.logprobs, most=1 << 16)
+    if config.speculation not in config_pb2.Speculation.values():
+        fields.refuse("config.speculation", f"{config.speculation} is not a value of Speculation")
+    _lists(fields, config)
+    fields.done()
+    for name, feature in _NOT_YET.items():
+        if getattr(config, name):
+            raise UnsupportedFeature(feature, backend)
+    sampling = Sampling(
+        seed=config.seed if config.HasField("seed") else secrets.randbelow(MAX_SEED),
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        min_p=config.min_p,
+        typical_p=config.typical_p,
+        repeat_penalty=config.repeat_penalty,
+        repeat_last_n=config.repeat_last_n,
+        frequency_penalty=config.frequency_penalty,
+        presence_penalty=config.presence_penalty,
+        samplers=tuple(config.samplers),
+        logit_bias=tuple((bias.token_id, bias.bias) for bias in config.logit_bias),
+    )
+    return DecodeRequest(sampling, config.max_tokens, tuple(config.stop))
+
+
+def _lists(fields: Fields, config: config_pb2.DecodeConfig) -> None:
+    for name, most in (("stop", 64), ("samplers", 16), ("choices", 1024), ("logit_bias", 1 << 16)):
+        if len(getattr(config, name)) > most:
+            fields.refuse(f"config.{name}", f"has more than {most} entries")
+    for index, stop in enumerate(config.stop[:64]):
+        fields.text(f"config.stop[{index}]", stop, 1024)
+        if not stop:
+            fields.refuse(f"config.stop[{index}]", "is empty")
+    for index, name in enumerate(config.samplers[:16]):
+        if name not in SAMPLER_ORDER:
+            fields.refuse(f"config.samplers[{index}]", f"{name!r} is none of {', '.join(SAMPLER_ORDER)}")
+    for index, bias in enumerate(config.logit_bias[: 1 << 16]):
+        fields.count(f"config.logit_bias[{index}].token_id", bias.token_id, MAX_COUNT)
+        if bias.bias != float("-inf"):
+            fields.number(f"config.logit_bias[{index}].bias", bias.bias, -1e6, 1e6)

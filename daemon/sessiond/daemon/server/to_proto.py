@@ -1,0 +1,198 @@
+"""The daemon's own types to messages of the contract."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from sessiond.adapters.base import ContextSettings, ModelFacts
+from sessiond.daemon.server.from_proto import SPLIT_MODES
+from sessiond.daemon.sessions.config import SessionConfig
+from sessiond.daemon.sessions.events import (
+    Faulted,
+    Invalidated,
+    PrefillProgressed,
+    SessionEvent,
+    StateChanged,
+)
+from sessiond.daemon.sessions.manifest import Manifest, ManifestSegment
+from sessiond.daemon.sessions.miss import Miss
+from sessiond.daemon.sessions.session import Session
+from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Timings
+from sessiond.v1 import config_pb2, context_pb2, model_service_pb2, session_service_pb2
+
+_STATES = {
+    "ready": session_service_pb2.SESSION_STATE_READY,
+    "busy": session_service_pb2.SESSION_STATE_BUSY,
+    "closed": session_service_pb2.SESSION_STATE_CLOSED,
+    "fatal": session_service_pb2.SESSION_STATE_FATAL,
+}
+_FINISHES = {
+    "stop": context_pb2.FINISH_REASON_STOP,
+    "stop_string": context_pb2.FINISH_REASON_STOP_STRING,
+    "length": context_pb2.FINISH_REASON_LENGTH,
+}
+_SOURCES = {
+    "counted": context_pb2.REUSE_SOURCE_COUNTED,
+    "reported": context_pb2.REUSE_SOURCE_REPORTED,
+    "unknown": context_pb2.REUSE_SOURCE_UNKNOWN,
+}
+
+
+def config(chosen: SessionConfig) -> config_pb2.Config:
+    """The settings as they run: nothing is left open."""
+    message = config_pb2.Config(
+        tensor_split=chosen.model.tensor_split,
+        main_gpu=chosen.model.main_gpu,
+        split_mode=SPLIT_MODES[chosen.model.split_mode],
+        use_mmap=chosen.model.use_mmap,
+        use_mlock=chosen.model.use_mlock,
+        prompt_format=chosen.prompt_format,
+        prompt_template_digest=chosen.prompt_template_digest,
+        disable_bos=chosen.disable_bos,
+        lora=[config_pb2.Lora(path=lora.path, scale=lora.scale) for lora in chosen.model.loras],
+    )
+    message.MergeFrom(context_settings(chosen.context))
+    if chosen.model.num_gpu_layers is not None:
+        message.num_gpu_layers = chosen.model.num_gpu_layers
+    return message
+
+
+def context_settings(settings: ContextSettings) -> config_pb2.Config:
+    """The part of a Config that a context decides."""
+    told = asdict(settings)
+    flash = told.pop("flash_attn")
+    if flash is not None:
+        told["flash_attn"] = config_pb2.FLASH_ATTN_ON if flash else config_pb2.FLASH_ATTN_OFF
+    return config_pb2.Config(**told)
+
+
+def session(one: Session) -> session_service_pb2.Session:
+    """A session as its clients see it."""
+    return session_service_pb2.Session(
+        name=one.name,
+        workspace_root=str(one.workspace_root or ""),
+        model=one.engine.model,
+        key=one.key,
+        config=config(one.config),
+        state=_STATES[one.state],
+        create_time_ms=one.created_ms,
+        last_used_ms=one.last_used_ms,
+        prefix_tokens=one.prefix_tokens,
+        resident_tokens=one.resident_tokens,
+    )
+
+
+def timings(spent: Timings) -> context_pb2.Timings:
+    """The times of a request that is over."""
+    told = asdict(spent.close())
+    del told["arrived"]
+    return context_pb2.Timings(**told)
+
+
+def prefix_status(status: PrefixStatus) -> context_pb2.PrefixStatus:
+    """What EnsurePrefix did."""
+    told = asdict(status)
+    source = _SOURCES[told.pop("reuse_source")]
+    return context_pb2.PrefixStatus(reuse_source=source, **told)
+
+
+def suffix_status(status: SuffixStatus) -> context_pb2.SuffixStatus:
+    """What PrefillSuffix did."""
+    return context_pb2.SuffixStatus(**asdict(status))
+
+
+def chunk(piece: Chunk, spent: Timings) -> context_pb2.StreamChunk:
+    """A piece of an answer."""
+    message = context_pb2.StreamChunk(text=piece.text, token_ids=piece.token_ids)
+    if piece.summary is not None:
+        message.summary.finish_reason = _FINISHES[piece.summary.finish_reason]
+        message.summary.stop_string = piece.summary.stop_string
+        message.summary.generated_tokens = piece.summary.generated_tokens
+        message.summary.seed = piece.summary.seed
+        message.summary.timings.CopyFrom(timings(spent))
+    return message
+
+
+def manifest_segment(segment: ManifestSegment) -> context_pb2.ManifestSegment:
+    """One segment of a manifest."""
+    return context_pb2.ManifestSegment(**asdict(segment))
+
+
+def manifest(told: Manifest) -> context_pb2.ContextManifest:
+    """A manifest."""
+    return context_pb2.ContextManifest(
+        **asdict(told.identity),
+        stable_byte_hash=told.stable_byte_hash,
+        segments=[manifest_segment(segment) for segment in told.segments],
+        digest=told.digest,
+    )
+
+
+def last_miss(miss: Miss) -> context_pb2.LastMiss:
+    """Why more could not be reused."""
+    return context_pb2.LastMiss(**asdict(miss))
+
+
+def report(told: Report) -> context_pb2.ContextReport:
+    """All that there is to say of a context."""
+    message = context_pb2.ContextReport(
+        resident_tokens=told.resident_tokens,
+        prefix_tokens=told.prefix_tokens,
+        suffix_tokens=told.suffix_tokens,
+        num_ctx=told.num_ctx,
+        available_tokens=told.available_tokens,
+        stable_byte_hash=told.manifest.stable_byte_hash,
+        stable_token_hash=told.stable_token_hash,
+        manifest_digest=told.manifest.digest,
+        manifest=manifest(told.manifest),
+        kv_bytes=told.kv_bytes,
+        left_out=[context_pb2.LeftOut(**asdict(left)) for left in told.left_out],
+        closed=told.closed,
+        fatal_cause=told.fatal_cause,
+    )
+    for segment, resident in zip(told.manifest.segments, told.resident_by_segment, strict=True):
+        message.segments.add(
+            segment=manifest_segment(segment),
+            resident_tokens=resident,
+            missing_tokens=segment.token_end - segment.token_start - resident,
+        )
+    if told.last_miss is not None:
+        message.last_miss.CopyFrom(last_miss(told.last_miss))
+    if told.busy is not None:
+        message.busy.CopyFrom(context_pb2.Busy(**asdict(told.busy)))
+    return message
+
+
+def event(happened: SessionEvent) -> session_service_pb2.SessionEvent:
+    """Something that happened to a session."""
+    message = session_service_pb2.SessionEvent(time_ms=happened.time_ms)
+    match happened.what:
+        case PrefillProgressed() as progress:
+            message.prefill_progress.CopyFrom(session_service_pb2.PrefillProgress(**asdict(progress)))
+        case Invalidated(miss):
+            message.invalidation.miss.CopyFrom(last_miss(miss))
+        case Faulted(reason, text):
+            message.fault.reason, message.fault.message = reason, text
+        case StateChanged(state):
+            message.state = _STATES[state]
+    return message
+
+
+def model(facts: ModelFacts, name: str, defaults: ContextSettings) -> model_service_pb2.Model:
+    """A loaded model."""
+    return model_service_pb2.Model(
+        name=name,
+        absolute_path=facts.path,
+        description=facts.description,
+        backend=facts.backend,
+        backend_version=facts.backend_version,
+        model_digest=facts.model_digest,
+        tokenizer_digest=facts.vocab.digest,
+        capabilities=model_service_pb2.Capabilities(**asdict(facts.capabilities)),
+        size_bytes=facts.size_bytes,
+        parameters=facts.parameters,
+        vocab_tokens=facts.vocab.size,
+        num_ctx_train=facts.num_ctx_train,
+        config=context_settings(defaults),
+        notes=facts.notes,
+    )

@@ -1,0 +1,1 @@
+"""Sessions: what each client's context is, what it may do next, and why something was computed again."""

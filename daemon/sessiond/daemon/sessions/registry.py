@@ -1,0 +1,174 @@
+"""All sessions of the daemon, by name and by what makes two opens the same."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.engine.pool import EngineKey, EnginePool
+from sessiond.daemon.engine.process import EngineDied, EngineFailed
+from sessiond.daemon.sessions.config import SessionConfig
+from sessiond.daemon.sessions.manifest import identify
+from sessiond.daemon.sessions.session import Session
+from sessiond.v1.errors import (
+    FieldMismatch,
+    ManifestMismatch,
+    SessionClosed,
+    SessionNotFound,
+    SessionUnavailable,
+    UnsupportedFeature,
+    invalid,
+)
+
+log = structlog.get_logger(__name__)
+
+REMEMBERED = 256
+"""Closed and dead sessions that still answer to their name, so that a client learns what became of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """What a client opens."""
+
+    workspace_root: Path | None
+    model: str
+    key: str
+    config: SessionConfig
+
+
+class SessionRegistry:
+    """Sessions. A client that went away finds its own again by opening the same."""
+
+    def __init__(
+        self, resolve_model: Callable[[str], Awaitable[str]], max_sessions: int, default_num_ctx: int = 0
+    ) -> None:
+        self._resolve_model = resolve_model
+        self._max_sessions = max_sessions
+        self._default_num_ctx = default_num_ctx
+        self._sessions: dict[str, Session] = {}
+        self._opening: defaultdict[OpenRequest, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._by_request: dict[OpenRequest, Session] = {}
+        self.pool = EnginePool(self._engine_died)
+
+    async def engine(self, model: str, config: SessionConfig | None = None) -> Engine:
+        """The engine of a model, loaded if need be. Raises InvalidInput, SessionUnavailable."""
+        settings = (config or SessionConfig()).model
+        return await self.pool.get(EngineKey(await self._resolve_model(model), settings))
+
+    async def open(self, asked: OpenRequest) -> tuple[Session, bool]:
+        """A session, and whether it was live already."""
+        request = OpenRequest(
+            asked.workspace_root, await self._resolve_model(asked.model), asked.key, asked.config
+        )
+        # One at a time for each identity, or two opens at once would make two sessions.
+        async with self._opening[request]:
+            live = self._by_request.get(request)
+            if live is not None and live.state in ("ready", "busy"):
+                return live, True
+            session = await self._make(request)
+            self._by_request[request] = session
+            return session, False
+
+    async def _make(self, request: OpenRequest) -> Session:
+        if len(self._live()) >= self._max_sessions:
+            raise SessionUnavailable(f"{self._max_sessions} sessions are open, which is the limit")
+        engine = await self.engine(request.model, request.config)
+        if request.config.context.deterministic and not engine.facts.capabilities.deterministic:
+            raise UnsupportedFeature("deterministic", engine.facts.backend)
+        session_id = secrets.token_hex(8)
+        try:
+            framing = await engine.framing(request.config.prompt_format, [])
+            wanted = request.config.context
+            # The daemon's own default is bounded by what the model can; a client's wish is not bent.
+            default = min(self._default_num_ctx, engine.facts.num_ctx_train)
+            opened = await engine.open(
+                session_id, session_id, replace(wanted, num_ctx=wanted.num_ctx or default)
+            )
+        except EngineFailed as failed:
+            if failed.kind == "unsupported":
+                raise UnsupportedFeature(failed.field, engine.facts.backend) from failed
+            field = f"config.{failed.field}" if failed.field else "config"
+            raise invalid(field, str(failed)) from failed
+        except EngineDied as died:
+            raise SessionUnavailable(f"the backend died while a session was opened: {died.cause}") from died
+        expected = request.config.prompt_template_digest
+        if expected and expected != framing.template_digest:
+            await engine.close(session_id)
+            mismatch = FieldMismatch("prompt_template_digest", expected, framing.template_digest)
+            raise ManifestMismatch([mismatch])
+        identity = identify(
+            engine.facts,
+            request.config.model,
+            opened.settings,
+            request.config.prompt_format,
+            framing.template_digest,
+            disable_bos=request.config.disable_bos,
+        )
+        session = Session(
+            session_id,
+            engine,
+            identity,
+            request.config.with_context(opened.settings),
+            opened,
+            request.workspace_root,
+            request.key,
+        )
+        self._sessions[session.name] = session
+        self._forget_the_oldest()
+        log.info("session.opened", session=session.name, model=engine.model, num_ctx=opened.settings.num_ctx)
+        return session
+
+    def all(self) -> list[Session]:
+        """Every session that is not closed, oldest first."""
+        return [session for session in self._sessions.values() if session.state != "closed"]
+
+    def get(self, name: str) -> Session:
+        """The session of this name, whatever its state. Raises SessionNotFound."""
+        found = self._sessions.get(name)
+        if found is None:
+            raise SessionNotFound(name)
+        return found
+
+    def live(self, name: str) -> Session:
+        """The session of this name, for a turn. Raises SessionNotFound, SessionClosed."""
+        session = self.get(name)
+        if session.state == "closed":
+            raise SessionClosed(name)
+        return session
+
+    async def close(self, name: str) -> Session:
+        """Close a session. Raises SessionNotFound, SessionClosed."""
+        session = self.get(name)
+        self._by_request = {r: s for r, s in self._by_request.items() if s is not session}
+        await session.close()
+        log.info("session.closed", session=name)
+        return session
+
+    def end_watches(self) -> None:
+        """Tell all who watch that nothing more will come."""
+        for session in self._sessions.values():
+            session.events.end()
+
+    async def stop(self) -> None:
+        """End all engines, and with them all sessions."""
+        await self.pool.stop()
+
+    def _live(self) -> list[Session]:
+        return [session for session in self._sessions.values() if session.state in ("ready", "busy")]
+
+    def _engine_died(self, engine: Engine, died: EngineDied) -> None:
+        for session in self._sessions.values():
+            if session.engine is engine:
+                session.lose(died.cause)
+
+    def _forget_the_oldest(self) -> None:
+        ended = [name for name, session in self._sessions.items() if session.state in ("closed", "fatal")]
+        for name in ended[: max(0, len(ended) - REMEMBERED)]:
+            del self._sessions[name]

@@ -1,0 +1,391 @@
+"""One session: a prefix, what was added after it, and the branch of the engine that holds their KV.
+
+What the session *is* (its tokens) and what is *resident* (the branch's) are two things. Every job carries all of
+the tokens, so that whatever a cancel, an eviction or an error left behind is put right by the next job, exactly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+
+from sessiond.adapters.base import Sampling
+from sessiond.daemon.engine import wire
+from sessiond.daemon.engine.engine import Engine, Generation
+from sessiond.daemon.engine.frames import RAW
+from sessiond.daemon.engine.process import EngineDied, EngineFailed
+from sessiond.daemon.sessions.config import SessionConfig
+from sessiond.daemon.sessions.events import Broadcast, Faulted, Invalidated, PrefillProgressed, StateChanged
+from sessiond.daemon.sessions.manifest import Identity, check
+from sessiond.daemon.sessions.miss import Miss, explain_miss
+from sessiond.daemon.sessions.prefix import Prefix, build_prefix, empty_prefix
+from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Summary, Timings
+from sessiond.daemon.sessions.suffix import SuffixRequest, build_suffix
+from sessiond.daemon.sessions.turn import Turns
+from sessiond.daemon.workspace.assemble import assemble
+from sessiond.daemon.workspace.segment import LeftOut, Segment
+from sessiond.v1.errors import (
+    ContextOverflow,
+    SessionClosed,
+    SessionFatal,
+    SessionUnavailable,
+    UnsupportedFeature,
+    invalid,
+)
+
+WORKSPACE_SHARE = 0.75
+"""How much of the window the assembly of a workspace may take where the client leaves it open."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixRequest:
+    """What the prefix should be: given segments, or the assembly of the workspace."""
+
+    segments: tuple[Segment, ...] = ()
+    workspace: bool = False
+    max_tokens: int = 0
+    """Of the assembly; 0 leaves it to the daemon."""
+    expect: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeRequest:
+    """How an answer is made. `max_tokens` 0 is as many as fit."""
+
+    sampling: Sampling
+    max_tokens: int = 0
+    stop: tuple[str, ...] = ()
+
+
+class Session:
+    """See the module. All calls come from the daemon's event loop."""
+
+    def __init__(
+        self,
+        session_id: str,
+        engine: Engine,
+        identity: Identity,
+        config: SessionConfig,
+        opened: wire.Opened,
+        workspace_root: Path | None,
+        key: str,
+    ) -> None:
+        self.id = session_id
+        self.name = f"sessions/{session_id}"
+        self.engine = engine
+        self.identity = identity
+        self.config = config
+        self.workspace_root = workspace_root
+        self.key = key
+        self.created_ms = time.time() * 1e3
+        self.last_used_ms = 0.0
+        self.events = Broadcast()
+        self._turns = Turns(self.name, lambda: self.events.tell(StateChanged(self.state)))
+        self._num_ctx = config.context.num_ctx
+        self._cell_bytes = opened.cell_bytes
+        self._prefix = empty_prefix(identity)
+        self._tail: list[int] = []
+        """Suffixes and generated text."""
+        self._roles: tuple[str, ...] = ()
+        self._resident = 0
+        """How many of the session's tokens, from the first, the branch holds."""
+        self._miss: Miss | None = None
+        self._closed = False
+        self._fatal = ""
+
+    # What it is.
+
+    @property
+    def state(self) -> str:
+        """ "ready", "busy", "closed" or "fatal"."""
+        if self._closed:
+            return "closed"
+        if self._fatal:
+            return "fatal"
+        return "busy" if self._turns.running else "ready"
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens of the prefix."""
+        return len(self._prefix.tokens)
+
+    @property
+    def resident_tokens(self) -> int:
+        """Tokens of the session whose KV stands."""
+        return self._resident
+
+    @property
+    def tokens(self) -> list[int]:
+        """All of its tokens."""
+        return self._prefix.tokens + self._tail
+
+    def report(self) -> Report:
+        """All there is to say. Never waits."""
+        prefix = self._prefix
+        total = len(prefix.tokens) + len(self._tail)
+        return Report(
+            resident_tokens=self._resident,
+            prefix_tokens=len(prefix.tokens),
+            suffix_tokens=len(self._tail),
+            num_ctx=self._num_ctx,
+            available_tokens=self._num_ctx - total,
+            stable_token_hash=prefix.stable_token_hash,
+            manifest=prefix.manifest,
+            resident_by_segment=tuple(
+                max(0, min(self._resident, segment.token_end) - segment.token_start)
+                for segment in prefix.manifest.segments
+            ),
+            kv_bytes=self._resident * self._cell_bytes,
+            left_out=prefix.left_out,
+            last_miss=self._miss,
+            busy=self._turns.busy(),
+            closed=self._closed,
+            fatal_cause=self._fatal,
+        )
+
+    # How it ends.
+
+    async def close(self) -> None:
+        """End it, cancelling a running turn, and free what it holds. Raises SessionClosed the second time."""
+        if self._closed:
+            raise SessionClosed(self.name)
+        self._closed = True
+        self._turns.end(SessionClosed(self.name))
+        self._resident = 0
+        self.events.tell(StateChanged(self.state))
+        self.events.end()
+        with contextlib.suppress(EngineDied, EngineFailed):
+            await self.engine.close(self.id)
+
+    def lose(self, cause: str) -> None:
+        """The engine died under it."""
+        if self._closed or self._fatal:
+            return
+        self._fatal = cause
+        self._resident = 0
+        fatal = SessionFatal(cause)
+        self.events.tell(Faulted(fatal.reason, fatal.message))
+        # The running turn hears of the death from its own job; `end` is for the turns to come.
+        self._turns.end(fatal)
+
+    # Turns.
+
+    async def ensure_prefix(self, request: PrefixRequest, timings: Timings) -> PrefixStatus:
+        """A turn of its own: see `_ensure`."""
+        async with self._turn("prefix"):
+            return await self._ensure(request, timings)
+
+    async def prefill_suffix(self, request: SuffixRequest, timings: Timings) -> SuffixStatus:
+        """A turn of its own: see `_add`."""
+        async with self._turn("suffix"):
+            return await self._add(request, timings)
+
+    async def decode(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:
+        """A turn of its own: see `_answer`."""
+        async with self._turn("decode"), contextlib.aclosing(self._answer(request, timings)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def complete(
+        self,
+        prefix: PrefixRequest | None,
+        suffix: SuffixRequest,
+        request: DecodeRequest,
+        timings: Timings,
+    ) -> AsyncGenerator[PrefixStatus | SuffixStatus | Chunk, None]:
+        """Prefix, suffix and answer as one turn: no other can come between."""
+        async with self._turn("prefix"):
+            if prefix is not None:
+                yield await self._ensure(prefix, timings)
+            yield await self._add(suffix, timings)
+            async with contextlib.aclosing(self._answer(request, timings)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, stage: str) -> AsyncGenerator[None, None]:
+        async with self._turns.turn(stage):
+            self.last_used_ms = time.time() * 1e3
+            try:
+                yield
+            except EngineDied as died:
+                self.lose(died.cause)
+                raise SessionFatal(died.cause) from died
+            except EngineFailed as failed:
+                raise self._in_words(failed) from failed
+
+    def _in_words(self, failed: EngineFailed) -> Exception:
+        """An engine's failure as an error of the contract."""
+        match failed.kind:
+            case "no_room":
+                total = len(self.tokens)
+                return ContextOverflow("decode", total, 1, self._num_ctx)
+            case "unsupported":
+                return UnsupportedFeature(failed.field, self.engine.facts.backend)
+            case "setting":
+                return invalid(f"config.{failed.field}", str(failed))
+            case "cancelled":
+                return SessionClosed(self.name)
+            case _:
+                return SessionUnavailable(f"the backend failed: {failed}")
+
+    # Parts of turns.
+
+    async def _ensure(self, request: PrefixRequest, timings: Timings) -> PrefixStatus:
+        """Bring the prefix to the asked one; whatever stood after the old one leaves the session."""
+        begun = time.monotonic()
+        new = await self._built(request)
+        timings.tokenize_ms += (time.monotonic() - begun) * 1e3
+        check(request.expect, new.manifest)
+        if len(new.tokens) > self._num_ctx:
+            raise ContextOverflow("prefix", 0, len(new.tokens), self._num_ctx)
+        advanced = await self._advance("prefix", new.tokens, timings)
+        old, before = self._prefix, self.tokens
+        dropped = len(before) - _common(before, new.tokens)
+        self._prefix, self._tail, self._roles = new, [], self._opening_roles(new)
+        self._resident = len(new.tokens)
+        self._miss = explain_miss(old, new, advanced.reused, advanced.prefilled)
+        if self._miss is not None and old.tokens:
+            self.events.tell(Invalidated(self._miss))
+        return PrefixStatus(
+            reused_tokens=advanced.reused,
+            restored_tokens=advanced.restored,
+            prefilled_tokens=advanced.prefilled,
+            dropped_tokens=dropped,
+            prefix_tokens=len(new.tokens),
+            resident_tokens=self._resident,
+            available_tokens=self._num_ctx - self._resident,
+            stable_byte_hash=new.manifest.stable_byte_hash,
+            stable_token_hash=new.stable_token_hash,
+            manifest_digest=new.manifest.digest,
+            reuse_source=advanced.source,
+        )
+
+    async def _add(self, request: SuffixRequest, timings: Timings) -> SuffixStatus:
+        """Add a suffix after all that the session is, or after its prefix."""
+        check(request.expect, self._prefix.manifest)
+        tail = [] if request.replace else self._tail
+        roles = self._opening_roles(self._prefix) if request.replace else self._roles
+        begun = time.monotonic()
+        suffix = await build_suffix(self.engine, self.config.prompt_format, request, roles)
+        if not self._prefix.tokens and not tail and suffix.tokens and self.identity.add_bos:
+            suffix = replace(suffix, tokens=[self.engine.facts.vocab.bos or 0, *suffix.tokens])
+        timings.tokenize_ms += (time.monotonic() - begun) * 1e3
+        base = self._prefix.tokens + tail
+        target = base + suffix.tokens
+        if len(target) > self._num_ctx:
+            raise ContextOverflow("suffix", len(base), len(suffix.tokens), self._num_ctx)
+        advanced = await self._advance("suffix", target, timings)
+        self._tail, self._roles = tail + suffix.tokens, suffix.roles
+        self._resident = len(target)
+        return SuffixStatus(
+            suffix_tokens=len(suffix.tokens),
+            reused_tokens=max(0, len(suffix.tokens) - advanced.prefilled),
+            prefilled_tokens=advanced.prefilled,
+            prefix_tokens=len(self._prefix.tokens),
+            resident_tokens=self._resident,
+            available_tokens=self._num_ctx - self._resident,
+            manifest_digest=self._prefix.manifest.digest,
+        )
+
+    async def _answer(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:
+        """Generate after all that the session is. What was generated becomes part of it."""
+        base = self.tokens
+        room = self._num_ctx - len(base)
+        if request.max_tokens > room or room == 0:
+            raise ContextOverflow("decode", len(base), max(1, request.max_tokens), self._num_ctx)
+        if not base:
+            raise invalid("name", "there is nothing to go on from: no prefix, no suffix")
+        most = request.max_tokens or room
+        wish = Generation(self._resolved(request.sampling), most, request.stop)
+        self._turns.note("decode", 0, most)
+        count = 0
+        try:
+            async with contextlib.aclosing(self.engine.generate(self.id, base, wish, self._held)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, wire.Generated):
+                        self._take(base, wire.unpack_tokens(piece.tokens))
+                        timings.decode_ms += piece.decode_ms
+                        summary = Summary(
+                            piece.reason, piece.stop_string, piece.generated, wish.sampling.seed
+                        )
+                        yield Chunk("", (), summary)
+                        return
+                    if not count:
+                        timings.first_token_ms = timings.since_arrival()
+                    count += len(piece.tokens)
+                    self._turns.note("decode", count, most)
+                    yield Chunk(piece.text, tuple(piece.tokens))
+        finally:
+            if count and (not self._roles or self._roles[-1] != "assistant"):
+                self._roles = (*self._roles, "assistant")
+
+    async def _advance(self, stage: str, tokens: Sequence[int], timings: Timings) -> wire.Advanced:
+        def told(done: int, total: int) -> None:
+            self._turns.note(stage, done, total)
+            self.events.tell(PrefillProgressed(stage, done, total))
+
+        self._turns.note(stage, 0, len(tokens))
+        advanced = await self.engine.advance(self.id, tokens, told, self._held)
+        timings.queue_ms += advanced.queue_ms
+        timings.prefill_ms += advanced.prefill_ms
+        return advanced
+
+    async def _built(self, request: PrefixRequest) -> Prefix:
+        segments: Sequence[Segment] = request.segments
+        left_out: Sequence[LeftOut] = ()
+        if request.workspace:
+            if self.workspace_root is None:
+                raise invalid("prefix.workspace", "the session was opened without a workspace")
+            segments, left_out = await self._assembled(self.workspace_root, request.max_tokens)
+        return await build_prefix(self.engine, self.identity, self.config.prompt_format, segments, left_out)
+
+    async def _assembled(self, root: Path, max_tokens: int) -> tuple[Sequence[Segment], Sequence[LeftOut]]:
+        loop = asyncio.get_running_loop()
+
+        def count(texts: Sequence[str]) -> list[int]:
+            found = asyncio.run_coroutine_threadsafe(self.engine.tokenize(texts), loop).result()
+            return [len(tokens) for tokens in found]
+
+        most = min(max_tokens or self._num_ctx, int(self._num_ctx * WORKSPACE_SHARE))
+        assembly = await asyncio.to_thread(assemble, root, count, most)
+        return assembly.segments, assembly.left_out
+
+    def _opening_roles(self, prefix: Prefix) -> tuple[str, ...]:
+        """A framed prefix stands for a system message."""
+        return ("system",) if prefix.tokens and self.config.prompt_format != RAW else ()
+
+    def _take(self, base: Sequence[int], held: Sequence[int]) -> None:
+        """The branch holds `base` and what was generated after it."""
+        prefix = len(self._prefix.tokens)
+        assert list(held[: len(base)]) == list(base), "an answer grew from other tokens"
+        self._tail = list(held[prefix:])
+        self._resident = len(held)
+
+    def _held(self, held: Sequence[int]) -> None:
+        """A job ended early: part of an answer may have become part of the session, and some of what was
+        resident may be gone.
+        """
+        mine = self.tokens
+        same = _common(mine, held)
+        if same == len(mine) and self._turns.stage == "decode":
+            self._tail += held[same:]
+            same = len(held)
+        self._resident = same
+
+    def _resolved(self, sampling: Sampling) -> Sampling:
+        window = self._num_ctx if sampling.repeat_last_n < 0 else sampling.repeat_last_n
+        return replace(sampling, repeat_last_n=window)
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens the two share from the first."""
+    limit = min(len(a), len(b))
+    if list(a[:limit]) == list(b[:limit]):
+        return limit
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))

@@ -1,0 +1,112 @@
+"""What turns answer with, in the contract's words."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from sessiond.daemon.sessions.manifest import Manifest
+from sessiond.daemon.sessions.miss import Miss
+from sessiond.daemon.workspace.segment import LeftOut
+
+
+@dataclass(slots=True)
+class Timings:
+    """Milliseconds; a part that did not happen is 0. Filled in while the request is served."""
+
+    queue_ms: float = 0.0
+    tokenize_ms: float = 0.0
+    restore_ms: float = 0.0
+    prefill_ms: float = 0.0
+    decode_ms: float = 0.0
+    first_token_ms: float = 0.0
+    total_ms: float = 0.0
+    arrived: float = field(default_factory=time.monotonic)
+
+    def since_arrival(self) -> float:
+        """Milliseconds since the request came."""
+        return (time.monotonic() - self.arrived) * 1e3
+
+    def close(self) -> Timings:
+        """The same, with its total."""
+        self.total_ms = self.since_arrival()
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixStatus:
+    """The contract's PrefixStatus."""
+
+    reused_tokens: int
+    restored_tokens: int
+    prefilled_tokens: int
+    dropped_tokens: int
+    prefix_tokens: int
+    resident_tokens: int
+    available_tokens: int
+    stable_byte_hash: str
+    stable_token_hash: str
+    manifest_digest: str
+    reuse_source: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuffixStatus:
+    """The contract's SuffixStatus."""
+
+    suffix_tokens: int
+    reused_tokens: int
+    prefilled_tokens: int
+    prefix_tokens: int
+    resident_tokens: int
+    available_tokens: int
+    manifest_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The contract's DecodeSummary, without its timings."""
+
+    finish_reason: str
+    stop_string: str
+    generated_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The contract's StreamChunk. `summary` in the last one only."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    summary: Summary | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """What runs now."""
+
+    stage: str
+    done_tokens: int
+    total_tokens: int
+    elapsed_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The contract's ContextReport; the tokens of each segment that are resident stand beside the manifest."""
+
+    resident_tokens: int
+    prefix_tokens: int
+    suffix_tokens: int
+    num_ctx: int
+    available_tokens: int
+    stable_token_hash: str
+    manifest: Manifest
+    resident_by_segment: tuple[int, ...]
+    kv_bytes: int
+    left_out: tuple[LeftOut, ...]
+    last_miss: Miss | None
+    busy: Busy | None
+    closed: bool
+    fatal_cause: str

@@ -1,0 +1,80 @@
+"""A suffix: messages in their frames, as tokens. Content is tokenized with special tokens off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.engine.frames import RAW
+from sessiond.daemon.engine.process import EngineFailed
+from sessiond.v1.errors import UnsupportedFeature, invalid
+
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class MessageInput:
+    """One message."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuffixRequest:
+    """What a turn adds. Exactly one of `text`, `messages`, `fim`; all None is the empty text."""
+
+    text: str | None = None
+    messages: tuple[MessageInput, ...] | None = None
+    fim: tuple[str, str] | None = None
+    replace: bool = False
+    """After the prefix instead of after all that is resident."""
+    expect: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suffix:
+    """Tokens to add, and the roles of the conversation after them."""
+
+    tokens: list[int]
+    roles: tuple[str, ...]
+
+
+async def build_suffix(
+    engine: Engine, prompt_format: str, request: SuffixRequest, roles: Sequence[str]
+) -> Suffix:
+    """Frame what the turn adds, given the roles of what stands before it. Raises InvalidInput."""
+    if request.fim is not None:
+        raise UnsupportedFeature("fim", engine.facts.backend)
+    added = _messages(request)
+    if prompt_format == RAW:
+        runs = await engine.tokenize([message.content for message in added])
+        return Suffix([token for run in runs for token in run], (*roles, *(m.role for m in added)))
+    if not added:
+        return Suffix([], tuple(roles))
+    after = (*roles, *(message.role for message in added))
+    try:
+        framing = await engine.framing(prompt_format, after)
+    except EngineFailed as failed:
+        if failed.kind != "setting":
+            raise
+        raise invalid(
+            "suffix.messages", f"the prompt format does not allow these roles: {failed}"
+        ) from failed
+    contents = await engine.tokenize([message.content for message in added])
+    tokens: list[int] = []
+    for index, run in enumerate(contents, start=len(roles)):
+        tokens += [*framing.runs[index], *run]
+    return Suffix([*tokens, *framing.runs[-1]], after)
+
+
+def _messages(request: SuffixRequest) -> list[MessageInput]:
+    if request.messages is not None:
+        for index, message in enumerate(request.messages):
+            if message.role not in ROLES:
+                raise invalid(
+                    f"suffix.messages[{index}].role", f"{message.role!r} is none of {', '.join(ROLES)}"
+                )
+        return list(request.messages)
+    return [MessageInput("user", request.text)] if request.text else []

@@ -1,0 +1,91 @@
+"""One turn at a time on a session: who holds it, what it does now, and how it ends early."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable
+
+from sessiond.daemon.sessions.statuses import Busy
+from sessiond.v1.errors import SessionBusy, SessiondError
+
+GRACE_S = 0.2
+"""How long a new turn waits for a running one that may just be ending."""
+
+
+class Turns:
+    """The gate of one session."""
+
+    def __init__(self, name: str, changed: Callable[[], None]) -> None:
+        self._name = name
+        self._changed = changed
+        self._task: asyncio.Task[object] | None = None
+        self._stage = ""
+        self._done = self._total = 0
+        self._began = 0.0
+        self._over: SessiondError | None = None
+        self._free = asyncio.Event()
+
+    @property
+    def running(self) -> bool:
+        """Whether a turn is running."""
+        return self._task is not None
+
+    @property
+    def stage(self) -> str:
+        """What the turn is at: "prefix", "suffix" or "decode"."""
+        return self._stage
+
+    def busy(self) -> Busy | None:
+        """What runs now."""
+        if not self.running:
+            return None
+        return Busy(self._stage, self._done, self._total, (time.monotonic() - self._began) * 1e3)
+
+    def note(self, stage: str, done: int, total: int) -> None:
+        """The turn got on."""
+        self._stage, self._done, self._total = stage, done, total
+
+    def check_open(self) -> None:
+        """Raises what ended the session, if something did."""
+        if self._over is not None:
+            raise self._over
+
+    def end(self, why: SessiondError) -> None:
+        """No more turns: a running one is cancelled and raises `why`, and so does every later one."""
+        self._over = why
+        if self._task is not None:
+            self._task.cancel()
+
+    @contextlib.asynccontextmanager
+    async def turn(self, stage: str) -> AsyncGenerator[None, None]:
+        """Hold the session. Raises SessionBusy if another turn does, and what ended the session."""
+        await self._wait_for_the_cancelled()
+        self.check_open()
+        if self.running:
+            raise SessionBusy(self._name)
+        self._task = asyncio.current_task()
+        self._began = time.monotonic()
+        self.note(stage, 0, 0)
+        self._changed()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._over is None or self._task is None:
+                raise
+            # The session ended under its turn: that is no cancel of the client's, and it is told so.
+            self._task.uncancel()
+            raise self._over from None
+        finally:
+            self._task = None
+            self._free.set()
+            self._changed()
+
+    async def _wait_for_the_cancelled(self) -> None:
+        # A client that cancels a turn and asks again at once must not be told that it is in its own way.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S):
+                while self.running and self._over is None:
+                    self._free.clear()
+                    await self._free.wait()

@@ -1,0 +1,84 @@
+"""The daemon's settings: a flag wins over a `SESSIOND_*` variable, that over the TOML file, that over the default."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import platformdirs
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+CONFIG_VARIABLE = "SESSIOND_CONFIG"
+
+
+def default_socket() -> Path:
+    """`sessiond.sock` in the user's runtime folder."""
+    with warnings.catch_warnings():
+        # Without XDG_RUNTIME_DIR platformdirs warns that it falls back to a folder below the temporary one.
+        warnings.simplefilter("ignore")
+        return platformdirs.user_runtime_path("sessiond") / "sessiond.sock"
+
+
+def default_config_file() -> Path:
+    """`sessiond.toml` in the user's configuration folder, unless a variable names another."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    return Path(named) if named else platformdirs.user_config_path("sessiond") / "sessiond.toml"
+
+
+class Settings(BaseSettings):
+    """What `sessiond serve` runs with."""
+
+    model_config = SettingsConfigDict(env_prefix="SESSIOND_", extra="ignore", protected_namespaces=())
+    config_file: ClassVar[Path | None] = None
+
+    socket: Path = Field(default_factory=default_socket)
+    tcp: str = ""
+    """HOST:PORT on loopback, beside the socket; empty is off."""
+    token: str = ""
+    """What clients must send, if anything."""
+    model: str = ""
+    """The default model; empty is the embedded one."""
+    model_dirs: list[Path] = Field(default_factory=list[Path])
+    """Folders with models, beside the usual places."""
+    state_dir: Path = Field(default_factory=lambda: platformdirs.user_state_path("sessiond"))
+    num_ctx: int = Field(default=0, ge=0, le=1 << 24)
+    """The window of sessions that leave it open, in tokens; 0 leaves it to the backend."""
+    max_sessions: int = Field(default=16, ge=1, le=4096)
+    max_message_bytes: int = Field(default=128 << 20, ge=1 << 16, le=1 << 30)
+    stop_grace_s: float = Field(default=10.0, ge=0.0, le=3600.0)
+    """How long running turns may take to end after SIGTERM."""
+    log_format: Literal["auto", "console", "json"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook's own signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, variables, file: in this order."""
+        file = TomlConfigSettingsSource(settings_cls, toml_file=cls.config_file or default_config_file())
+        return init_settings, env_settings, file
+
+
+def load_settings(flags: dict[str, Any], config_file: Path | None) -> Settings:
+    """The settings. Raises pydantic.ValidationError, tomllib.TOMLDecodeError, FileNotFoundError."""
+    if config_file is not None and not config_file.is_file():
+        raise FileNotFoundError(f"no such config file: {config_file}")
+
+    class Here(Settings):
+        """Bound to one file: pydantic-settings asks the class, not the call, for its sources."""
+
+    Here.config_file = config_file
+    return Here(**flags)

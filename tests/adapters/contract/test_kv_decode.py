@@ -1,0 +1,100 @@
+"""How tokens are cut into batches does not change what they mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessiond.adapters.base import BackendError, Run
+
+from .kit import KvBench, assert_near, prefill, tokens_of
+
+
+@pytest.mark.parametrize("chunk", [1, 17, 64, 100])
+def test_several_batches_equal_one_bit_for_bit_when_deterministic(kv: KvBench, chunk: int) -> None:
+    tokens = tokens_of(kv.model, 150 if chunk > 1 else 40)
+    assert prefill(kv.open_exact(), 0, tokens, chunk) == kv.fresh_logits(tokens)
+
+
+def test_shapes_of_batches_do_not_show_far_behind_either(kv: KvBench) -> None:
+    # Backends choose among kernels by the number of tokens in a micro-batch and of cells behind them: one token
+    # alone, few and many, before and after the 512th cell, must all round alike.
+    tokens = tokens_of(kv.model, 560)
+    expected = kv.fresh_logits(tokens, num_ctx=1024, num_ubatch=256)
+    context = kv.open_exact(num_ctx=1024, num_ubatch=256)
+    prefill(context, 0, tokens[:200], 17)
+    prefill(context, 0, tokens[200:550], 150)
+    assert prefill(context, 0, tokens[550:], 1) == expected
+    context.share(0, 1, 560)
+    one = tokens_of(kv.model, 1)
+    alone = prefill(context, 0, one)
+    context.drop(0)
+    context.share(1, 0, 560)
+    context.decode([Run(0, 560, one, want_logits=True), Run(1, 560, one, want_logits=True)])
+    assert context.logits(0) == context.logits(1) == alone
+
+
+@pytest.mark.parametrize("flash_attn", [None, False, True])
+def test_several_batches_equal_one_up_to_rounding(kv: KvBench, flash_attn: bool | None) -> None:
+    tokens = tokens_of(kv.model, 150)
+    whole = prefill(kv.open(flash_attn=flash_attn), 0, tokens)
+    assert_near(prefill(kv.open(flash_attn=flash_attn), 0, tokens, 37), whole)
+
+
+def test_two_sequences_in_one_batch_equal_two_decodes(kv: KvBench) -> None:
+    one, other = tokens_of(kv.model, 70, "one "), tokens_of(kv.model, 50, "another ")
+    together = kv.open_exact()
+    together.decode([Run(0, 0, one, want_logits=True), Run(1, 0, other, want_logits=True)])
+    assert together.logits(0) == kv.fresh_logits(one)
+    assert together.logits(1) == kv.fresh_logits(other)
+
+
+def test_streams_step_together_as_they_would_alone(kv: KvBench) -> None:
+    texts = [tokens_of(kv.model, 40, opening) for opening in ("one ", "another ", "third ")]
+    context = kv.open_exact()
+    for sequence, text in enumerate(texts):
+        prefill(context, sequence, text[:-4])
+    for step in range(4, 0, -1):
+        context.decode([Run(seq, len(text) - step, [text[-step]], True) for seq, text in enumerate(texts)])
+    for sequence, text in enumerate(texts):
+        assert context.logits(sequence) == kv.fresh_logits(text)
+
+
+def test_logits_are_kept_where_they_were_wanted(kv: KvBench) -> None:
+    one, other = tokens_of(kv.model, 20, "one "), tokens_of(kv.model, 30, "another ")
+    context = kv.open_exact()
+    context.decode([Run(0, 0, one), Run(1, 0, other, want_logits=True)])
+    assert context.logits(1) == kv.fresh_logits(other)
+    assert len(context.logits(1)) == 4 * kv.model.facts.vocab.size
+    for run in (0, 2, -1):
+        with pytest.raises(BackendError):
+            context.logits(run)
+
+
+def test_a_run_must_start_at_the_end(kv: KvBench) -> None:
+    context, tokens = kv.open(), tokens_of(kv.model, 20)
+    prefill(context, 0, tokens)
+    for position in (0, 19, 21):
+        with pytest.raises(BackendError):
+            context.decode([Run(0, position, tokens)])
+    assert context.end(0) == 20
+
+
+def test_a_batch_has_a_limit(kv: KvBench) -> None:
+    context = kv.open(num_batch=64, num_ubatch=32)
+    tokens = tokens_of(kv.model, 65)
+    with pytest.raises(BackendError):
+        context.decode([Run(0, 0, tokens)])
+    assert context.end(0) == 0
+    context.decode([Run(0, 0, tokens[:64])])
+    assert context.end(0) == 64
+
+
+def test_unknown_sequences_and_tokens_are_refused(kv: KvBench) -> None:
+    context, tokens = kv.open(), tokens_of(kv.model, 5)
+    for sequence in (-1, context.max_sequences):
+        with pytest.raises(BackendError):
+            context.decode([Run(sequence, 0, tokens)])
+    for token in (-1, kv.model.facts.vocab.size):
+        with pytest.raises(BackendError):
+            context.decode([Run(0, 0, [*tokens, token])])
+    assert context.end(0) == 0

@@ -1,0 +1,61 @@
+"""Ends, cuts and drops."""
+
+from __future__ import annotations
+
+from .kit import KvBench, prefill, tokens_of
+
+
+def test_a_sequence_ends_where_its_tokens_end(kv: KvBench) -> None:
+    context, tokens = kv.open(), tokens_of(kv.model, 90)
+    assert [context.end(sequence) for sequence in range(context.max_sequences)] == [0] * context.max_sequences
+    prefill(context, 1, tokens)
+    assert context.end(1) == 90
+    assert context.end(0) == 0
+
+
+def test_there_are_several_sequences(kv: KvBench) -> None:
+    assert kv.open().max_sequences >= 4
+
+
+def test_cells_have_a_size(kv: KvBench) -> None:
+    assert kv.open().cell_bytes > 0
+
+
+def test_a_cut_sequence_goes_on_as_if_it_had_ended_there(kv: KvBench) -> None:
+    context = kv.open_exact()
+    first, other = tokens_of(kv.model, 90), tokens_of(kv.model, 30, "otherwise ")
+    prefill(context, 0, first)
+    if kv.model.facts.capabilities.truncate:
+        assert context.truncate(0, 60)
+        assert context.end(0) == 60
+        assert prefill(context, 0, other) == kv.fresh_logits(first[:60] + other)
+    else:
+        assert not context.truncate(0, 60)
+        assert context.end(0) == 90
+
+
+def test_a_cut_at_or_behind_the_end_changes_nothing(kv: KvBench) -> None:
+    context, tokens = kv.open_exact(), tokens_of(kv.model, 40)
+    prefill(context, 0, tokens[:-1])
+    context.truncate(0, 39)
+    context.truncate(0, 100)
+    assert context.end(0) == 39
+    assert prefill(context, 0, tokens[-1:]) == kv.fresh_logits(tokens)
+
+
+def test_a_dropped_sequence_is_as_new(kv: KvBench) -> None:
+    context, tokens = kv.open_exact(), tokens_of(kv.model, 60)
+    prefill(context, 0, tokens_of(kv.model, 80, "something else "))
+    context.drop(0)
+    assert context.end(0) == 0
+    context.drop(0)  # an empty one is dropped just so
+    assert prefill(context, 0, tokens) == kv.fresh_logits(tokens)
+
+
+def test_a_drop_leaves_others_alone(kv: KvBench) -> None:
+    context, tokens = kv.open_exact(), tokens_of(kv.model, 60)
+    prefill(context, 0, tokens_of(kv.model, 80, "something else "))
+    prefill(context, 1, tokens[:-1])
+    context.drop(0)
+    assert context.end(1) == 59
+    assert prefill(context, 1, tokens[-1:]) == kv.fresh_logits(tokens)

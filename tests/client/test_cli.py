@@ -1,0 +1,427 @@
+"""The command line: what it asks of the daemon, its two forms of output, and its exit statuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from tests.client.every_error import EVERY_ERROR
+from tests.client.fake_daemon import VERSION, FakeDaemon
+
+from sessiond.client.cli.catalog import CATALOG
+from sessiond.client.cli.main import cli
+from sessiond.client.daemon_process import log_path
+from sessiond.client.settings import settings_path
+from sessiond.v1 import context_pb2, errors, model_service_pb2, session_service_pb2
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(daemon: FakeDaemon) -> Run:
+    """Runs `sessionctl` against the fake daemon."""
+
+    def invoke(*arguments: str, stdin: str | bytes | None = None) -> Result:
+        return CliRunner().invoke(
+            cli, ["--socket", str(daemon.socket), *arguments], input=stdin, prog_name="sessionctl"
+        )
+
+    return invoke
+
+
+def turn(*texts: str) -> list[session_service_pb2.CompleteResponse]:
+    summary = context_pb2.DecodeSummary(generated_tokens=2, finish_reason=context_pb2.FINISH_REASON_STOP)
+    return [
+        session_service_pb2.CompleteResponse(prefix_status=context_pb2.PrefixStatus(reused_tokens=7)),
+        session_service_pb2.CompleteResponse(suffix_status=context_pb2.SuffixStatus(suffix_tokens=3)),
+        *(session_service_pb2.CompleteResponse(chunk=context_pb2.StreamChunk(text=text)) for text in texts),
+        session_service_pb2.CompleteResponse(chunk=context_pb2.StreamChunk(summary=summary)),
+    ]
+
+
+def test_the_catalog_says_what_the_commands_say() -> None:
+    context = cli.make_context("sessionctl", ["status"])
+    for name, entry in CATALOG.items():
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.name == name
+        assert command.get_short_help_str(200) == entry.help
+    assert list(CATALOG) == sorted(CATALOG)
+
+
+@pytest.mark.parametrize("name", list(CATALOG))
+def test_each_command_has_help_and_json(name: str) -> None:
+    done = CliRunner().invoke(cli, [name, "--help"])
+    assert done.exit_code == 0
+    assert "--json" in done.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["--nonsense"], ["ask"], ["close"], ["tokenize"], ["completion", "ksh"], ["logs", "-n", "-1"],
+     ["ask", "--dir", "/nowhere", "x"], ["ask", "--session", "1", "--dir", "/", "x"], ["explain", "1", "--dir", "/"],
+     ["ask", "--max-tokens", "many", "x"], ["--socket", "/a", "--address", "b:1", "ps"], ["--address", "b:1", "stop"]],
+)  # fmt: skip
+def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: error.reason)
+def test_an_error_is_status_1_and_an_object_on_standard_error(
+    run: Run, daemon: FakeDaemon, error: errors.SessiondError
+) -> None:
+    daemon.raises = error
+    done = run("ps", "--json")
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    told = json.loads(done.stderr)
+    assert list(told) == ["error"]
+    assert list(told["error"]) == ["reason", "message", "metadata", "detail"]
+    assert told["error"]["reason"] == error.reason
+    assert told["error"]["message"] == error.message
+    assert told["error"]["metadata"] == error.metadata()
+    plain = run("ps")
+    assert plain.exit_code == 1
+    assert plain.stderr == f"error: {error.message}\n"
+
+
+def test_the_detail_of_an_error_is_its_message_as_json(run: Run, daemon: FakeDaemon) -> None:
+    daemon.raises = errors.invalid("name", "is empty")
+    violation = json.loads(run("--json", "ps").stderr)["error"]["detail"]["field_violations"][0]
+    assert (violation["field"], violation["description"]) == ("name", "is empty")
+    daemon.raises = errors.ContextOverflow("prefix", 1, 2, 3)
+    detail = json.loads(run("--json", "ps").stderr)["error"]["detail"]
+    assert detail == {"stage": "prefix", "resident_tokens": "1", "additional_tokens": "2", "num_ctx": "3"}
+    daemon.raises = errors.SessionBusy("sessions/1")
+    assert json.loads(run("--json", "ps").stderr)["error"]["detail"] is None
+
+
+def test_an_error_in_a_stream_follows_what_came_before(run: Run, daemon: FakeDaemon) -> None:
+    daemon.answers["Complete"] = turn("a", "b")
+    daemon.raises, daemon.raises_after = errors.SessionFatal("signal 6"), 3
+    daemon.answers["OpenSession"] = session_service_pb2.OpenSessionResponse()
+    done = CliRunner().invoke(
+        cli, ["--socket", str(daemon.socket), "ask", "--session", "1", "--no-workspace", "--json", "x"]
+    )
+    assert done.exit_code == 1
+    assert len(done.stdout.splitlines()) == 3
+    assert json.loads(done.stderr)["error"]["reason"] == "SESSION_FATAL"
+
+
+def test_no_start_starts_nothing(short_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["--socket", str(short_path / "none.sock"), "--no-start", "--json", "ps"])
+    assert done.exit_code == 1
+    assert json.loads(done.stderr)["error"]["reason"] == "SESSION_UNAVAILABLE"
+    assert not log_path().exists()
+
+
+def test_json_is_the_answer_with_original_names_and_empty_fields(run: Run, daemon: FakeDaemon) -> None:
+    daemon.answers["ListSessions"] = session_service_pb2.ListSessionsResponse(
+        sessions=[
+            session_service_pb2.Session(name="sessions/1", state=session_service_pb2.SESSION_STATE_READY)
+        ]
+    )
+    for arguments in (["--json", "ps"], ["ps", "--json"]):
+        done = run(*arguments)
+        assert done.stdout.count("\n") == 1
+        session = json.loads(done.stdout)["sessions"][0]
+        assert session["name"] == "sessions/1"
+        assert session["state"] == "SESSION_STATE_READY"
+        assert session["workspace_root"] == ""
+        assert session["prefix_tokens"] == 0
+    assert run("ps").stdout == "sessions/1\tready\t0\t0\tnever\t\t\t\n"
+
+
+def test_ask_streams_text(run: Run, daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.answers["Complete"] = turn("Hel", "lo")
+    done = run("ask", "--dir", str(tmp_path), "--max-tokens", "5", "--temperature", "0.5", "why", "so?")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "Hello\n", "")
+    opened, asked = daemon.requests
+    assert opened.workspace_root == str(tmp_path)
+    assert asked.prefix.HasField("workspace")
+    assert asked.suffix.messages.messages[0].content == "why so?"
+    assert asked.suffix.mode == context_pb2.SUFFIX_MODE_REPLACE
+    assert (asked.config.max_tokens, asked.config.temperature) == (5, 0.5)
+
+
+def test_ask_streams_one_object_a_line(run: Run, daemon: FakeDaemon) -> None:
+    daemon.answers["Complete"] = turn("Hel\x1b[31m", "lö")
+    done = run("ask", "--json", "why?")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [next(iter(event)) for event in events] == [
+        "prefix_status",
+        "suffix_status",
+        "chunk",
+        "chunk",
+        "chunk",
+    ]
+    assert events[0]["prefix_status"]["reused_tokens"] == 7
+    assert events[2]["chunk"]["text"] == "Hel\x1b[31m"
+    assert events[4]["chunk"]["summary"]["finish_reason"] == "FINISH_REASON_STOP"
+
+
+def test_ask_reads_standard_input(run: Run, daemon: FakeDaemon) -> None:
+    daemon.answers["Complete"] = turn("x")
+    run("ask", "-", stdin="from stdin\nü".encode() + b"\xff")
+    assert daemon.request().suffix.messages.messages[0].content == "from stdin\nü\ufffd"
+
+
+def test_ask_without_workspace_opens_none(run: Run, daemon: FakeDaemon) -> None:
+    daemon.answers["Complete"] = turn("x")
+    run("ask", "--no-workspace", "why?")
+    opened, asked = daemon.requests
+    assert opened.workspace_root == ""
+    assert not asked.HasField("prefix")
+
+
+def test_ask_a_session_by_name(run: Run, daemon: FakeDaemon) -> None:
+    daemon.answers["Complete"] = turn("x")
+    run("ask", "--session", "7", "why?")
+    info, asked = daemon.requests
+    assert info.name == asked.name == "sessions/7"
+    assert not asked.HasField("prefix")  # the daemon says that it has no workspace
+    daemon.answers["GetSession"] = session_service_pb2.GetSessionResponse(
+        session=session_service_pb2.Session(workspace_root="/w")
+    )
+    run("ask", "--session", "7", "why?")
+    assert daemon.request().prefix.HasField("workspace")
+
+
+def test_model_and_key_come_from_the_file_unless_given(run: Run, daemon: FakeDaemon) -> None:
+    settings_path().parent.mkdir(parents=True)
+    settings_path().write_text('model = "file-model"\nkey = "file-key"\n', encoding="utf-8")
+    run("ensure")
+    assert (daemon.requests[0].model, daemon.requests[0].key) == ("file-model", "file-key")
+    run("ensure", "--model", "m", "--key", "")
+    assert (daemon.requests[2].model, daemon.requests[2].key) == ("m", "")
+
+
+def test_ensure_takes_the_workspace_or_a_text(run: Run, daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.answers["EnsurePrefix"] = session_service_pb2.EnsurePrefixResponse(
+        status=context_pb2.PrefixStatus(prefix_tokens=1234, reused_tokens=1200, prefilled_tokens=34)
+    )
+    daemon.answers["OpenSession"] = session_service_pb2.OpenSessionResponse(
+        session=session_service_pb2.Session(name="sessions/1")
+    )
+    done = run("ensure")
+    assert "sessions/1: 1,234 tokens hot: 1,200 reused, 0 restored, 34 computed" in done.stdout
+    assert daemon.request().prefix.HasField("workspace")
+    text = tmp_path / "text"
+    text.write_bytes("zweï\n".encode())
+    told = json.loads(run("ensure", "--file", str(text), "--json").stdout)
+    assert told["status"]["prefix_tokens"] == 1234
+    assert daemon.request().prefix.text == "zweï\n"
+    run("ensure", "--file", "-", stdin="piped")
+    assert daemon.request().prefix.text == "piped"
+    text.write_bytes(b"\xff")
+    assert "UTF-8" in run("ensure", "--file", str(text)).stderr
+
+
+def test_explain_takes_the_session_used_last_over_the_folder(
+    run: Run, daemon: FakeDaemon, tmp_path: Path
+) -> None:
+    session = session_service_pb2.Session
+    daemon.answers["ListSessions"] = session_service_pb2.ListSessionsResponse(
+        sessions=[
+            session(name="sessions/1", workspace_root=str(tmp_path), last_used_ms=2),
+            session(name="sessions/2", workspace_root=str(tmp_path), last_used_ms=3, key="k"),
+            session(name="sessions/3", workspace_root="/", last_used_ms=9),
+        ]
+    )
+    daemon.answers["ExplainContext"] = session_service_pb2.ExplainContextResponse(
+        report=context_pb2.ContextReport(num_ctx=4096)
+    )
+    told = json.loads(run("explain", "--dir", str(tmp_path), "--json").stdout)
+    assert told["report"]["num_ctx"] == 4096
+    assert daemon.request().name == "sessions/2"
+    run("explain", "9")
+    assert daemon.request().name == "sessions/9"
+    assert run("explain", "--dir", "/usr").exit_code == 1
+    assert "OpenSession" not in str(daemon.requests)
+
+
+def test_tokenize_shows_ids_and_bytes(run: Run, daemon: FakeDaemon) -> None:
+    daemon.answers["Tokenize"] = model_service_pb2.TokenizeResponse(
+        token_ids=[5, 6], pieces=[b"a\t", b"\xff"]
+    )
+    assert run("tokenize", "a", "--special").stdout == "5\ta\\t\n6\t\\xff\n"
+    assert daemon.request().parse_special
+    assert json.loads(run("tokenize", "-", "--json", stdin="a").stdout)["token_ids"] == [5, 6]
+
+
+def test_models_are_listed(run: Run, daemon: FakeDaemon) -> None:
+    daemon.answers["ListModels"] = model_service_pb2.ListModelsResponse(
+        models=[model_service_pb2.ModelFile(name="m", source="ollama", size_bytes=3 << 20, is_default=True)]
+    )
+    assert run("models").stdout == "m\tollama\t3.0 MiB\tdefault\t\n"
+    assert json.loads(run("models", "--json").stdout)["models"][0]["is_default"] is True
+
+
+def test_close_closes(run: Run, daemon: FakeDaemon) -> None:
+    daemon.answers["CloseSession"] = session_service_pb2.CloseSessionResponse(
+        session=session_service_pb2.Session(name="sessions/4")
+    )
+    assert run("close", "4").stdout == "sessions/4: closed\n"
+    assert daemon.request().name == "sessions/4"
+
+
+def test_status_says_what_runs(run: Run, daemon: FakeDaemon, short_path: Path) -> None:
+    daemon.answers["ListModels"] = model_service_pb2.ListModelsResponse(
+        models=[model_service_pb2.ModelFile(name="m", is_loaded=True), model_service_pb2.ModelFile(name="n")]
+    )
+    done = run("status", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == {
+        "health": "SERVING",
+        "endpoint": str(daemon.socket),
+        "pid": None,
+        "version": VERSION,
+        "model": "m",
+        "sessions": 0,
+        "log_path": str(log_path()),
+    }
+    assert "health:      SERVING" in run("status").stdout
+    daemon.stop()
+    done = run("status", "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["health"] == "NOT_RUNNING"
+
+
+def test_stop_without_a_daemon_is_no_error(short_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["--socket", str(short_path / "none.sock"), "stop", "--json"])
+    assert json.loads(done.stdout) == {"stopped": False, "pid": None}
+    assert done.exit_code == 0
+
+
+def test_logs_shows_the_last_lines(run: Run) -> None:
+    assert run("logs").stdout == ""
+    log_path().parent.mkdir(parents=True)
+    log_path().write_text("".join(f"line {number}\n" for number in range(60)), encoding="utf-8")
+    assert run("logs").stdout.splitlines() == [f"line {number}" for number in range(10, 60)]
+    assert run("logs", "-n", "1").stdout == "line 59\n"
+    assert run("logs", "-n", "0").stdout == ""
+    assert json.loads(run("logs", "-n", "1", "--json").stdout) == {"line": "line 59"}
+
+
+def program(daemon: FakeDaemon, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "sessiond.client.cli.main", "--socket", str(daemon.socket), *arguments]
+
+
+def test_logs_follows_also_into_a_new_file(daemon: FakeDaemon) -> None:
+    log_path().parent.mkdir(parents=True)
+    log_path().write_text("first\nhal", encoding="utf-8")
+    with subprocess.Popen(program(daemon, "logs", "-f"), stdout=subprocess.PIPE, text=True) as follower:
+        assert follower.stdout is not None
+        assert follower.stdout.readline() == "first\n"
+        with log_path().open("a", encoding="utf-8") as log:
+            log.write("f\n")
+        assert follower.stdout.readline() == "half\n"
+        log_path().rename(log_path().with_suffix(".old"))
+        log_path().write_text("new\n", encoding="utf-8")
+        assert follower.stdout.readline() == "new\n"
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(10) == 130
+
+
+def test_an_interrupt_cancels_the_turn_and_is_status_130(daemon: FakeDaemon) -> None:
+    daemon.endless, daemon.answers["Complete"] = True, turn("again ")[:-1]
+    with subprocess.Popen(
+        program(daemon, "ask", "why?"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as asking:
+        assert asking.stdout is not None
+        assert asking.stdout.read(6) == "again "
+        asking.send_signal(signal.SIGINT)
+        _, said = asking.communicate(timeout=10)
+        assert asking.returncode == 130
+    assert "Traceback" not in said
+    assert daemon.cancelled.wait(5)
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(daemon: FakeDaemon) -> None:
+    daemon.endless, daemon.answers["Complete"] = True, turn("again ")[:-1]
+    with subprocess.Popen(
+        program(daemon, "ask", "why?"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as asking:
+        assert asking.stdout is not None
+        assert asking.stderr is not None
+        asking.stdout.read(6)
+        asking.stdout.close()
+        assert asking.wait(10) == 1
+        assert b"Traceback" not in asking.stderr.read()
+    assert daemon.cancelled.wait(5)
+
+
+def on_a_terminal(command: list[str]) -> str:
+    """What a program prints where all its output is a terminal."""
+    ours, theirs = pty.openpty()
+    environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environ
+    ) as running:
+        os.close(theirs)
+        said = b""
+        until = time.monotonic() + 20
+        while time.monotonic() < until and select.select([ours], [], [], 20)[0]:
+            try:
+                read = os.read(ours, 4096)
+            except OSError:  # its last end was closed
+                break
+            if not read:
+                break
+            said += read
+        assert running.wait(10) == 0
+    os.close(ours)
+    return said.decode()
+
+
+def test_on_a_terminal_a_model_cannot_send_control_characters(daemon: FakeDaemon) -> None:
+    daemon.answers["Complete"] = turn("a\x1b]0;title\x07b", "\x9b2Jc\r", "d\u202ee\tf")
+    daemon.answers["WatchSession"] = [
+        session_service_pb2.WatchSessionResponse(
+            event=session_service_pb2.SessionEvent(
+                prefill_progress=session_service_pb2.PrefillProgress(
+                    stage="prefix", done_tokens=5, total_tokens=9
+                )
+            )
+        )
+    ]
+    said = on_a_terminal(program(daemon, "ask", "why?"))
+    assert "a]0;titleb2Jcde" in said
+    assert "7 tokens reused" in said
+    assert not re.search("\x1b]|\x9b|\x07|\u202e", said)
+
+
+def test_on_a_terminal_names_are_shown_in_a_table(daemon: FakeDaemon) -> None:
+    daemon.answers["ListSessions"] = session_service_pb2.ListSessionsResponse(
+        sessions=[session_service_pb2.Session(name="sessions/1", workspace_root="/a\x1b[31mb[bold]")]
+    )
+    said = on_a_terminal(program(daemon, "ps"))
+    assert "SESSION" in said
+    assert "sessions/1" in said
+    assert "\x1b[31m" not in said
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(run: Run, shell: str) -> None:
+    done = run("completion", shell)
+    assert done.exit_code == 0
+    assert "_SESSIONCTL_COMPLETE" in done.stdout
+
+
+def test_version_is_printed() -> None:
+    done = CliRunner().invoke(cli, ["--version"])
+    assert done.exit_code == 0
+    assert done.stdout.startswith("sessionctl ")
