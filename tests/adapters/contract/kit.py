@@ -142,6 +142,21 @@ class KvBench:
         """The same, deterministic."""
         return self.open(deterministic=True, **settings)
 
+    def open_branching(self, **settings: object) -> KvContext:
+        """For several sequences: deterministic where such a context holds them, otherwise not."""
+        context = self.open_exact(**settings)
+        return context if context.max_sequences > 1 else self.open(**settings)
+
+    def assert_as_fresh(
+        self, context: KvContext, logits: bytes, tokens: Sequence[int], **settings: object
+    ) -> None:
+        """These logits are those after these tokens: bit for bit if the context is deterministic."""
+        fresh = self.fresh_logits(tokens, **settings)
+        if context.settings.deterministic:
+            assert logits == fresh
+        else:
+            assert_near(logits, fresh)
+
     def open_slow(self, **settings: object) -> KvContext:
         """The same, of a model that takes its time."""
         return self._open(self.slow_model(), **settings)

@@ -19,47 +19,46 @@ def _only_with_snapshots(kv: KvBench) -> None:
 
 def test_a_loaded_sequence_goes_on_as_the_saved_one(kv: KvBench) -> None:
     tokens = tokens_of(kv.model, 101)
-    first = kv.open_exact()
+    first = kv.open_branching()
     prefill(first, 0, tokens[:-1])
     state = first.save(0)
     # Into the same context beside the first one, and into another one at another place.
-    other = kv.open_exact()
+    other = kv.open_branching()
     prefill(other, 1, tokens_of(kv.model, 30, "in the way "))
-    expected = kv.fresh_logits(tokens)
     for context, sequence in ((first, 1), (other, 0)):
         context.load(sequence, state)
         assert context.end(sequence) == 100
-        assert prefill(context, sequence, tokens[-1:]) == expected
-    assert prefill(first, 0, tokens[-1:]) == expected
+        kv.assert_as_fresh(context, prefill(context, sequence, tokens[-1:]), tokens)
+    kv.assert_as_fresh(first, prefill(first, 0, tokens[-1:]), tokens)
 
 
 def test_a_shared_part_is_saved_whole(kv: KvBench) -> None:
     tokens = tokens_of(kv.model, 61)
-    first, second = kv.open_exact(), kv.open_exact()
+    first, second = kv.open_branching(), kv.open_branching()
     prefill(first, 0, tokens[:40])
     first.share(0, 1, 40)
     prefill(first, 1, tokens[40:60])
     second.load(0, first.save(1))
     assert second.end(0) == 60
-    assert prefill(second, 0, tokens[60:]) == kv.fresh_logits(tokens)
+    kv.assert_as_fresh(second, prefill(second, 0, tokens[60:]), tokens)
 
 
 def test_a_loaded_sequence_can_be_shared_and_cut(kv: KvBench) -> None:
     tokens = tokens_of(kv.model, 80)
-    first, second = kv.open_exact(), kv.open_exact()
+    first, second = kv.open_branching(), kv.open_branching()
     prefill(first, 0, tokens)
     second.load(0, first.save(0))
     second.share(0, 1, 50)
     second.drop(0)
-    assert prefill(second, 1, tokens[50:]) == kv.fresh_logits(tokens)
+    kv.assert_as_fresh(second, prefill(second, 1, tokens[50:]), tokens)
 
 
 def test_saving_changes_nothing(kv: KvBench) -> None:
-    context, tokens = kv.open_exact(), tokens_of(kv.model, 50)
+    context, tokens = kv.open_branching(), tokens_of(kv.model, 50)
     prefill(context, 0, tokens[:-1])
     assert context.save(0) == context.save(0)
     assert context.end(0) == 49
-    assert prefill(context, 0, tokens[-1:]) == kv.fresh_logits(tokens)
+    kv.assert_as_fresh(context, prefill(context, 0, tokens[-1:]), tokens)
 
 
 def _noise(state: bytes) -> bytes:
@@ -79,29 +78,29 @@ def _noise(state: bytes) -> bytes:
     ],
 )
 def test_damaged_bytes_are_refused_and_leave_nothing(kv: KvBench, spoil: Callable[[bytes], bytes]) -> None:
-    context, tokens = kv.open_exact(), tokens_of(kv.model, 60)
+    context, tokens = kv.open_branching(), tokens_of(kv.model, 60)
     prefill(context, 0, tokens[:-1])
     state = context.save(0)
     with pytest.raises(BackendError):
         context.load(1, spoil(state))
     assert (context.end(0), context.end(1)) == (59, 0)
     context.load(1, state)
-    assert prefill(context, 1, tokens[-1:]) == kv.fresh_logits(tokens)
+    kv.assert_as_fresh(context, prefill(context, 1, tokens[-1:]), tokens)
 
 
 def test_a_sequence_that_holds_something_is_not_loaded_into(kv: KvBench) -> None:
-    context, tokens = kv.open_exact(), tokens_of(kv.model, 40)
+    context, tokens = kv.open_branching(), tokens_of(kv.model, 40)
     prefill(context, 0, tokens_of(kv.model, 20, "another "))
     state = context.save(0)
     prefill(context, 1, tokens[:-1])
     with pytest.raises(BackendError):
         context.load(1, state)
     assert context.end(1) == 39
-    assert prefill(context, 1, tokens[-1:]) == kv.fresh_logits(tokens)
+    kv.assert_as_fresh(context, prefill(context, 1, tokens[-1:]), tokens)
 
 
 def test_without_room_nothing_is_loaded(kv: KvBench) -> None:
-    context = kv.open_exact(num_ctx=256)
+    context = kv.open_branching(num_ctx=256)
     tokens = tokens_of(kv.model, 101)
     prefill(context, 0, tokens[:-1])
     state = context.save(0)
@@ -114,4 +113,4 @@ def test_without_room_nothing_is_loaded(kv: KvBench) -> None:
     assert (context.end(0), context.end(1)) == (0, filled)
     context.drop(1)
     context.load(0, state)
-    assert prefill(context, 0, tokens[-1:]) == kv.fresh_logits(tokens)
+    kv.assert_as_fresh(context, prefill(context, 0, tokens[-1:]), tokens)

@@ -10,26 +10,26 @@ from .kit import KvBench, assert_near, prefill, tokens_of
 
 
 def test_both_branches_answer_as_fresh_ones(kv: KvBench) -> None:
-    context, stem = kv.open_exact(), tokens_of(kv.model, 100)
+    context, stem = kv.open_branching(), tokens_of(kv.model, 100)
     left, right = tokens_of(kv.model, 20, "left "), tokens_of(kv.model, 30, "right ")
     prefill(context, 0, stem)
     context.share(0, 1, 80)
     assert (context.end(0), context.end(1)) == (100, 80)
-    assert prefill(context, 0, left) == kv.fresh_logits(stem + left)
-    assert prefill(context, 1, right) == kv.fresh_logits(stem[:80] + right)
+    kv.assert_as_fresh(context, prefill(context, 0, left), stem + left)
+    kv.assert_as_fresh(context, prefill(context, 1, right), stem[:80] + right)
     # And once more, now that each has cells behind the other's.
-    assert prefill(context, 0, right) == kv.fresh_logits(stem + left + right)
+    kv.assert_as_fresh(context, prefill(context, 0, right), stem + left + right)
 
 
 def test_branches_step_together_in_one_batch(kv: KvBench) -> None:
-    context, stem = kv.open_exact(), tokens_of(kv.model, 100)
+    context, stem = kv.open_branching(), tokens_of(kv.model, 100)
     left, right = tokens_of(kv.model, 3, "left "), tokens_of(kv.model, 3, "right ")
     prefill(context, 0, stem)
     context.share(0, 1, 100)
     for index in range(3):
         context.decode([Run(0, 100 + index, [left[index]], True), Run(1, 100 + index, [right[index]], True)])
-    assert context.logits(0) == kv.fresh_logits(stem + left)
-    assert context.logits(1) == kv.fresh_logits(stem + right)
+    kv.assert_as_fresh(context, context.logits(0), stem + left)
+    kv.assert_as_fresh(context, context.logits(1), stem + right)
 
 
 @pytest.mark.parametrize("flash_attn", [False, True])
@@ -43,7 +43,7 @@ def test_branches_answer_as_fresh_ones_up_to_rounding(kv: KvBench, flash_attn: b
 
 
 def test_shared_cells_stay_while_one_holds_them(kv: KvBench) -> None:
-    context, stem = kv.open_exact(), tokens_of(kv.model, 100)
+    context, stem = kv.open_branching(), tokens_of(kv.model, 100)
     prefill(context, 0, stem)
     context.share(0, 1, 100)
     context.share(1, 2, 60)
@@ -53,7 +53,7 @@ def test_shared_cells_stay_while_one_holds_them(kv: KvBench) -> None:
         context.truncate(1, 20)
     else:
         context.drop(1)
-    assert prefill(context, 2, stem[60:]) == kv.fresh_logits(stem)
+    kv.assert_as_fresh(context, prefill(context, 2, stem[60:]), stem)
 
 
 def test_sharing_takes_no_cells(kv: KvBench) -> None:

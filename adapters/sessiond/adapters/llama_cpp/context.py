@@ -25,8 +25,8 @@ class LlamaContext:
 
     max_sequences = MAX_SEQUENCES
 
-    # Room beside what the settings promise: a deterministic context fills its micro-batches up.
-    _SPARE = 64
+    spare = 0
+    """Tokens of room beside what the settings promise."""
 
     def __init__(self, model: Any, vocab_size: int, settings: ContextSettings) -> None:
         self.settings = settings
@@ -35,11 +35,11 @@ class LlamaContext:
         self._rows: list[int] = []
         low = self._low = library()
         forget_log()
-        self._native = low.llama_init_from_model(model, _params(settings, self._flag, self._SPARE))
+        self._native = low.llama_init_from_model(model, _params(settings, self._flag, self.spare))
         if not self._native:
             raise BackendError(f"no context of {settings.num_ctx} tokens could be made: {last_words()}")
         self._memory = low.llama_get_memory(self._native)
-        self._batch = Batch(settings.num_batch + self._SPARE)
+        self._batch = Batch(settings.num_batch + self.spare)
         self.cell_bytes = _cell_bytes(model, settings)
 
     def decode(self, runs: Sequence[Run]) -> None:
@@ -110,6 +110,9 @@ class LlamaContext:
 
     def share(self, source: int, target: int, end: int) -> None:
         """See `KvContext.share`."""
+        known = range(self.max_sequences)
+        if source not in known or target not in known:
+            raise BackendError(f"there is no sequence {source if source not in known else target}")
         if self.end(target) or not 0 <= end <= self.end(source):
             raise BackendError(f"sequence {target} cannot share {end} cells of sequence {source}")
         self._low.llama_memory_seq_cp(self._memory, source, target, 0, end)
@@ -133,8 +136,8 @@ class LlamaContext:
         if read == 0:
             self.drop(sequence)
             words = last_words()
-            # llama.cpp says in words only which of the two it was.
-            if "failed to find available cells" in words or "not enough" in words:
+            # Which of the two it was, llama.cpp says in words only.
+            if "available cells" in words:
                 raise NoRoom(f"no cells for the state: {words}")
             raise BackendError(f"the state could not be loaded: {words}")
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sessiond.adapters.base import Run, SettingsError
+from sessiond.adapters.base import NoRoom, Run, SettingsError
 from sessiond.adapters.llama_cpp.context import LlamaContext
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
@@ -32,6 +32,7 @@ class DeterministicContext(LlamaContext):
     """See the module."""
 
     max_sequences = 1
+    spare = WIDTHS[-1]
     row_width = 1
     """Rows of a micro-batch are a multiple of this."""
 
@@ -39,6 +40,8 @@ class DeterministicContext(LlamaContext):
         """See `KvContext.decode`: one micro-batch after the other, each filled up."""
         self._check(runs)
         [run] = runs
+        if run.position + len(run.tokens) > self.settings.num_ctx:  # the spare cells are not for it
+            raise NoRoom(f"no cells for {len(run.tokens)} more tokens")
         grain = max(self.row_width, self.settings.num_ubatch // self.row_width * self.row_width)
         for start in range(0, len(run.tokens), grain):
             tokens = run.tokens[start : start + grain]

@@ -26,10 +26,12 @@ from sessiond.adapters.llama_cpp.deterministic import DeterministicContext, find
 from sessiond.adapters.llama_cpp.gguf_head import check_model_file, file_digest
 from sessiond.adapters.llama_cpp.library import forget_log, last_words, library
 from sessiond.adapters.llama_cpp.sampler import SamplerChain
-from sessiond.adapters.llama_cpp.tuning import resolve
+from sessiond.adapters.llama_cpp.tuning import ModelDefaults, resolve
 from sessiond.adapters.llama_cpp.vocab import Vocab
 
 BACKEND = "llama.cpp"
+ROPE_FREQ_BASE = 10_000.0
+"""What llama.cpp takes where a file does not say."""
 
 AnyContext = TypeVar("AnyContext", bound=LlamaContext)
 
@@ -52,6 +54,7 @@ class LlamaModel:
         self._vocab = Vocab(self._native)
         self._on_gpu = bool(low.llama_supports_gpu_offload()) and settings.num_gpu_layers != 0
         self.facts = self._facts(path)
+        self._trained = self._defaults()
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
         """See `Model.tokenize`."""
@@ -63,7 +66,7 @@ class LlamaModel:
 
     def new_context(self, settings: ContextSettings) -> LlamaContext:
         """See `Model.new_context`."""
-        resolved = resolve(settings, self.facts.num_ctx_train, on_gpu=self._on_gpu)
+        resolved = resolve(settings, self._trained, on_gpu=self._on_gpu)
         context = (
             self._deterministic(resolved) if resolved.deterministic else self._context(LlamaContext, resolved)
         )
@@ -108,6 +111,21 @@ class LlamaModel:
         if not adapter:
             raise SettingsError("lora", f"llama.cpp cannot load {path}: {last_words()}")
         return adapter
+
+    def _defaults(self) -> ModelDefaults:
+        family = self._metadata("general.architecture")
+        base = self._metadata(f"{family}.rope.freq_base")
+        return ModelDefaults(
+            num_ctx=self.facts.num_ctx_train,
+            rope_freq_base=float(base) if base else ROPE_FREQ_BASE,
+            rope_freq_scale=float(self._low.llama_model_rope_freq_scale_train(self._native)) or 1.0,
+        )
+
+    def _metadata(self, key: str) -> str:
+        """A value of the file's metadata as text; empty if it is not there."""
+        text = ctypes.create_string_buffer(256)
+        found = self._low.llama_model_meta_val_str(self._native, key.encode(), text, len(text))
+        return text.value.decode("utf-8", "replace") if found >= 0 else ""
 
     def _facts(self, path: str) -> ModelFacts:
         low = self._low

@@ -33,15 +33,24 @@ CACHE_TYPES = {
 }
 
 
-def resolve(settings: ContextSettings, num_ctx_train: int, *, on_gpu: bool) -> ContextSettings:
+@dataclass(frozen=True, slots=True)
+class ModelDefaults:
+    """What a model was trained with."""
+
+    num_ctx: int
+    rope_freq_base: float
+    rope_freq_scale: float
+
+
+def resolve(settings: ContextSettings, trained: ModelDefaults, *, on_gpu: bool) -> ContextSettings:
     """The settings with nothing left open. Raises SettingsError for what llama.cpp would refuse or abort on."""
     kind = settings.kv_cache_type or "f16"
     if kind not in CACHE_TYPES:
         raise SettingsError("kv_cache_type", f"{kind!r} is none of {', '.join(CACHE_TYPES)}")
-    num_ctx = settings.num_ctx or min(num_ctx_train, DEFAULT_WINDOW)
-    if num_ctx > num_ctx_train:
+    num_ctx = settings.num_ctx or min(trained.num_ctx, DEFAULT_WINDOW)
+    if num_ctx > trained.num_ctx:
         raise SettingsError(
-            "num_ctx", f"{num_ctx} is more than the {num_ctx_train} the model was trained for"
+            "num_ctx", f"{num_ctx} is more than the {trained.num_ctx} the model was trained for"
         )
     num_batch = min(settings.num_batch or 2048, num_ctx)
     threads = _physical_cores()
@@ -54,6 +63,8 @@ def resolve(settings: ContextSettings, num_ctx_train: int, *, on_gpu: bool) -> C
         num_threads_batch=settings.num_threads_batch or threads,
         flash_attn=_flash_attn(settings, quantized=CACHE_TYPES[kind].quantized, on_gpu=on_gpu),
         kv_cache_type=kind,
+        rope_freq_base=settings.rope_freq_base or trained.rope_freq_base,
+        rope_freq_scale=settings.rope_freq_scale or trained.rope_freq_scale,
     )
 
 

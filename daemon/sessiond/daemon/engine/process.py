@@ -21,8 +21,12 @@ from sessiond.daemon.engine import wire
 
 log = structlog.get_logger(__name__)
 
-LAST_WORDS = 12
+LAST_WORDS = 64
 """Lines of standard error that are kept."""
+_QUOTED = 3
+"""Lines of these that a cause quotes."""
+_FATAL = ("Fatal Python error", "GGML_ASSERT", "terminate called")
+"""What stands in the line in which a native fault says what it was; a stack follows it."""
 
 
 class EngineDied(Exception):
@@ -189,17 +193,22 @@ class EngineProcess:
                     queue.put_nowait(event)
         except (asyncio.IncompleteReadError, ConnectionError):
             return
-        except msgspec.ValidationError as error:
+        except msgspec.DecodeError as error:
             log.error("engine.nonsense", error=str(error), pid=self.pid)
             self.kill(signal.SIGKILL)
 
     async def _overhear(self) -> None:
+        # Read as it comes, not line by line: a line without end must not stop us from reading, or the engine would
+        # block on a full pipe.
         assert self._process.stderr is not None
-        with contextlib.suppress(ValueError):  # a line longer than the reader's limit ends the listening
-            async for line in self._process.stderr:
-                text = line.decode("utf-8", "replace").rstrip()
-                self._words.append(text)
-                log.debug("engine.says", pid=self.pid, line=text)
+        rest = ""
+        while data := await self._process.stderr.read(1 << 16):
+            *lines, rest = (rest + data.decode("utf-8", "replace"))[-(1 << 17) :].split("\n")
+            for line in filter(str.strip, lines):
+                self._words.append(line.strip())
+                log.debug("engine.says", pid=self.pid, line=line.strip())
+        if rest.strip():
+            self._words.append(rest.strip())
 
     async def _watch_end(self) -> None:
         code = await self._process.wait()
@@ -214,7 +223,7 @@ class EngineProcess:
 
 
 def _died(code: int, words: list[str]) -> EngineDied:
-    said = f"; last words: {' | '.join(words[-4:])}" if words else ""
+    said = f"; last words: {' | '.join(_telling(words))}" if words else ""
     if code >= 0:
         return EngineDied(f"the engine ended with exit code {code}{said}")
     try:
@@ -222,3 +231,9 @@ def _died(code: int, words: list[str]) -> EngineDied:
     except ValueError:
         name = str(-code)
     return EngineDied(f"the engine was ended by signal {name}{said}", -code)
+
+
+def _telling(words: list[str]) -> list[str]:
+    """The lines from the one that names a fault on; without one, the last."""
+    named = next((i for i, line in enumerate(words) if any(mark in line for mark in _FATAL)), None)
+    return words[-_QUOTED:] if named is None else words[named : named + _QUOTED]

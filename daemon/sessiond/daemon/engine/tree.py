@@ -160,8 +160,13 @@ class TokenTree:
             self._remove(victim)
 
     def pop(self, branch: str) -> int | None:
-        """Drop the last token of a branch if nobody else needs it; that token, or None."""
+        """Drop the last token of a branch if nobody else needs it; that token, or None.
+
+        What nobody holds below the tip goes too where there is no sequence to spare: then it is in the way.
+        """
         tip = self._tips[branch]
+        while not tip.is_leaf and not self._free and (victim := self._victim(below=tip)) is not None:
+            self._remove(victim)
         if tip.sequence is None or tip.tips != {branch}:
             return None
         if not self._context.truncate(tip.sequence, tip.end - 1):
@@ -222,9 +227,9 @@ class TokenTree:
         """Whether what comes after `tip` may use the sequence of `tip` itself: nobody else is about to."""
         return tip.sequence is not None and tip.sequence not in self._reserved.values()
 
-    def _victim(self) -> Node | None:
+    def _victim(self, *, below: Node | None = None) -> Node | None:
         """The least recently used leaf that nobody holds."""
-        leaves = (n for n in self._nodes() if n.is_leaf and not n.tips and n.parent is not None)
+        leaves = (n for n in self._nodes(below) if n.is_leaf and not n.tips and n.parent is not None)
         return min(leaves, key=lambda n: n.last_used, default=None)
 
     def _remove(self, leaf: Node) -> None:
@@ -284,8 +289,8 @@ class TokenTree:
             yield at
             at = at.parent
 
-    def _nodes(self) -> Iterator[Node]:
-        pending = [self._root]
+    def _nodes(self, below: Node | None = None) -> Iterator[Node]:
+        pending = [below or self._root]
         while pending:
             node = pending.pop()
             yield node

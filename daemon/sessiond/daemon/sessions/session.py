@@ -352,7 +352,7 @@ class Session:
             found = asyncio.run_coroutine_threadsafe(self.engine.tokenize(texts), loop).result()
             return [len(tokens) for tokens in found]
 
-        most = min(max_tokens or self._num_ctx, int(self._num_ctx * WORKSPACE_SHARE))
+        most = max_tokens or int(self._num_ctx * WORKSPACE_SHARE)
         assembly = await asyncio.to_thread(assemble, root, count, most)
         return assembly.segments, assembly.left_out
 
