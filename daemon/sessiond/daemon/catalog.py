@@ -21,8 +21,18 @@ class ModelCatalog:
         self._folders = folders
 
     async def found(self) -> list[FoundModel]:
-        """What stands in the usual places now."""
-        return await asyncio.to_thread(discover, self._folders)
+        """What stands in the usual places now, and the default wherever it stands."""
+        return await asyncio.to_thread(self._found)
+
+    def _found(self) -> list[FoundModel]:
+        found = discover(self._folders)
+        if not self._wanted:
+            return found
+        path = resolve(self._wanted, found, "", schemes())
+        if any(each.absolute_path == path for each in found):
+            return found
+        size = Path(path).stat().st_size if Path(path).is_file() else 0
+        return [*found, FoundModel(Path(path).stem or path, path, "configured", size)]
 
     async def resolve(self, model: str) -> str:
         """The absolute path, or the adapter's own name, of the model that is meant; empty means the default.
@@ -30,7 +40,7 @@ class ModelCatalog:
         Raises InvalidInput.
         """
         wanted = model or self._wanted
-        found = await self.found()
+        found = await asyncio.to_thread(discover, self._folders)
         if not wanted:
             embedded = next((each for each in found if each.source == "embedded"), None)
             if embedded is None:

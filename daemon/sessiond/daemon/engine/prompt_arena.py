@@ -27,6 +27,10 @@ class PromptArena:
         self._context = context
         self._end_tokens = model.facts.vocab.end_tokens
         self._plans: dict[str, list[int]] = {}
+        self._warm_plans: set[str] = set()
+        """Branches whose plan the backend was asked for, as it stands."""
+        self._says = False
+        """Whether the backend has ever said what it reused."""
 
     @property
     def settings(self) -> ContextSettings:
@@ -40,6 +44,7 @@ class PromptArena:
     def close(self, branch: str) -> None:
         """See `Arena.close`."""
         del self._plans[branch]
+        self._warm_plans.discard(branch)
 
     def tokens(self, branch: str) -> list[int]:
         """See `Arena.tokens`."""
@@ -49,9 +54,11 @@ class PromptArena:
         """See `Arena.advance`."""
         target = list(tokens)
         told(0, len(target))
-        cached: int | None = len(target)
-        if target and target != self._plans[branch]:
+        cached: int | None = len(target) if self._says or not target else None
+        if target and not (branch in self._warm_plans and target == self._plans[branch]):
             cached = yield from self._warm(target)
+            self._says = self._says or cached is not None
+            self._warm_plans.add(branch)
         self._plans[branch] = target
         told(len(target), len(target))
         if cached is None:
@@ -72,6 +79,7 @@ class PromptArena:
     ) -> Work[Finish]:
         """See `Arena.generate`."""
         plan = self._plans[branch] = list(tokens)
+        self._warm_plans.discard(branch)
         answer = self._context.answer(list(tokens), sampling, max_tokens)
         try:
             for answered in answer:

@@ -151,7 +151,8 @@ def _guarded(method: str, behaviour: Behaviour) -> Behaviour:
             code = "CANCELLED"
             raise
         except errors.SessiondError as raised:
-            error, code = raised, code_of(raised).name
+            # Without its traceback: that would hold this frame, and this frame the request, until the next sweep.
+            error, code = raised.with_traceback(None), code_of(raised).name
             line["reason"] = raised.reason
             line["error"] = raised.message[:MAX_MESSAGE]
         except Exception:
@@ -160,6 +161,9 @@ def _guarded(method: str, behaviour: Behaviour) -> Behaviour:
         finally:
             told = {name: value for name, value in line.items() if value is not None}
             log.info("rpc", code=code, ms=round((time.monotonic() - begun) * 1e3, 2), **told)
+        del (
+            request
+        )  # a refused message may be large, and the abort below is an exception that holds this frame
         await _abort(context, error)
         return None
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 
-from sessiond.adapters.base import SAMPLER_ORDER, ContextSettings, LoraSettings, ModelSettings, Sampling
-from sessiond.daemon.server.fields import MAX_COUNT, MAX_NAME, Fields
+from sessiond.adapters.base import (
+    SAMPLER_ORDER,
+    ContextSettings,
+    LoraSettings,
+    ModelFacts,
+    ModelSettings,
+    Sampling,
+)
+from sessiond.daemon.server.fields import MAX_NAME, Fields
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.registry import OpenRequest
 from sessiond.daemon.sessions.session import DecodeRequest, PrefixRequest
@@ -57,6 +64,8 @@ def _config(fields: Fields, config: config_pb2.Config) -> SessionConfig:
         fields.refuse("config.tensor_split", "has more than 128 entries")
     for index, share in enumerate(config.tensor_split[:128]):
         fields.number(f"config.tensor_split[{index}]", share, 0.0, 1e6)
+    if len(config.lora) > 16:
+        fields.refuse("config.lora", "has more than 16 entries")
     fields.number("config.rope_freq_base", config.rope_freq_base, 0.0, 1e12)
     fields.number("config.rope_freq_scale", config.rope_freq_scale, 0.0, 1e6)
     for name in ("kv_cache_type", "prompt_format", "prompt_template_digest"):
@@ -198,7 +207,7 @@ _NOT_YET = {"grammar": "grammar", "json_schema": "grammar", "choices": "grammar"
 """Fields of DecodeConfig that no backend serves yet, and the capability that will say when one does."""
 
 
-def decode_request(config: config_pb2.DecodeConfig, backend: str) -> DecodeRequest:
+def decode_request(config: config_pb2.DecodeConfig, facts: ModelFacts) -> DecodeRequest:
     """Raises InvalidInput; UnsupportedFeature for what the backend cannot do."""
     fields = Fields()
     fields.count("config.max_tokens", config.max_tokens)
@@ -214,11 +223,11 @@ def decode_request(config: config_pb2.DecodeConfig, backend: str) -> DecodeReque
     fields.count("config.logprobs", config.logprobs, most=1 << 16)
     if config.speculation not in config_pb2.Speculation.values():
         fields.refuse("config.speculation", f"{config.speculation} is not a value of Speculation")
-    _lists(fields, config)
+    _lists(fields, config, facts.vocab.size)
     fields.done()
     for name, feature in _NOT_YET.items():
         if getattr(config, name):
-            raise UnsupportedFeature(feature, backend)
+            raise UnsupportedFeature(feature, facts.backend)
     sampling = Sampling(
         seed=config.seed if config.HasField("seed") else secrets.randbelow(MAX_SEED),
         temperature=config.temperature,
@@ -236,7 +245,7 @@ def decode_request(config: config_pb2.DecodeConfig, backend: str) -> DecodeReque
     return DecodeRequest(sampling, config.max_tokens, tuple(config.stop))
 
 
-def _lists(fields: Fields, config: config_pb2.DecodeConfig) -> None:
+def _lists(fields: Fields, config: config_pb2.DecodeConfig, vocab_tokens: int) -> None:
     for name, most in (("stop", 64), ("samplers", 16), ("choices", 1024), ("logit_bias", 1 << 16)):
         if len(getattr(config, name)) > most:
             fields.refuse(f"config.{name}", f"has more than {most} entries")
@@ -248,6 +257,6 @@ def _lists(fields: Fields, config: config_pb2.DecodeConfig) -> None:
         if name not in SAMPLER_ORDER:
             fields.refuse(f"config.samplers[{index}]", f"{name!r} is none of {', '.join(SAMPLER_ORDER)}")
     for index, bias in enumerate(config.logit_bias[: 1 << 16]):
-        fields.count(f"config.logit_bias[{index}].token_id", bias.token_id, MAX_COUNT)
+        fields.count(f"config.logit_bias[{index}].token_id", bias.token_id, vocab_tokens - 1)
         if bias.bias != float("-inf"):
             fields.number(f"config.logit_bias[{index}].bias", bias.bias, -1e6, 1e6)

@@ -89,7 +89,7 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         """See the contract."""
         spent = Timings()
         session = self._live(request.name)
-        asked = from_proto.decode_request(request.config, session.engine.facts.backend)
+        asked = from_proto.decode_request(request.config, session.engine.facts)
         async with contextlib.aclosing(session.decode(asked, spent)) as chunks:
             async for chunk in chunks:
                 _note_chunk(chunk, spent)
@@ -103,7 +103,7 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         session = self._live(request.name)
         prefix = from_proto.prefix_request(request.prefix) if request.HasField("prefix") else None
         suffix = from_proto.suffix_request(request.suffix)
-        asked = from_proto.decode_request(request.config, session.engine.facts.backend)
+        asked = from_proto.decode_request(request.config, session.engine.facts)
         async with contextlib.aclosing(session.complete(prefix, suffix, asked, spent)) as parts:
             async for part in parts:
                 yield _part(part, spent)

@@ -37,6 +37,9 @@ _SOURCES = {
     "unknown": context_pb2.REUSE_SOURCE_UNKNOWN,
 }
 
+NOT_SERVED = {"fork": False, "snapshot": False}
+"""What backends can do and the daemon does not serve yet: a capability is a promise."""
+
 
 def config(chosen: SessionConfig) -> config_pb2.Config:
     """The settings as they run: nothing is left open."""
@@ -188,7 +191,7 @@ def model(facts: ModelFacts, name: str, defaults: ContextSettings) -> model_serv
         backend_version=facts.backend_version,
         model_digest=facts.model_digest,
         tokenizer_digest=facts.vocab.digest,
-        capabilities=model_service_pb2.Capabilities(**asdict(facts.capabilities)),
+        capabilities=model_service_pb2.Capabilities(**{**asdict(facts.capabilities), **NOT_SERVED}),
         size_bytes=facts.size_bytes,
         parameters=facts.parameters,
         vocab_tokens=facts.vocab.size,

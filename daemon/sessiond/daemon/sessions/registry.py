@@ -20,7 +20,6 @@ from sessiond.daemon.sessions.session import Session
 from sessiond.v1.errors import (
     FieldMismatch,
     ManifestMismatch,
-    SessionClosed,
     SessionNotFound,
     SessionUnavailable,
     UnsupportedFeature,
@@ -137,10 +136,9 @@ class SessionRegistry:
         return found
 
     def live(self, name: str) -> Session:
-        """The session of this name, for a turn. Raises SessionNotFound, SessionClosed."""
+        """The session of this name, to do something with. Raises SessionNotFound, SessionClosed, SessionFatal."""
         session = self.get(name)
-        if session.state == "closed":
-            raise SessionClosed(name)
+        session.check_alive()
         return session
 
     async def close(self, name: str) -> Session:

@@ -25,7 +25,7 @@ from sessiond.daemon.sessions.manifest import Identity, check
 from sessiond.daemon.sessions.miss import Miss, explain_miss
 from sessiond.daemon.sessions.prefix import Prefix, build_prefix, empty_prefix
 from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Summary, Timings
-from sessiond.daemon.sessions.suffix import SuffixRequest, build_suffix
+from sessiond.daemon.sessions.suffix import Suffix, SuffixRequest, build_suffix
 from sessiond.daemon.sessions.turn import Turns
 from sessiond.daemon.workspace.assemble import assemble
 from sessiond.daemon.workspace.segment import LeftOut, Segment
@@ -60,6 +60,14 @@ class DecodeRequest:
     sampling: Sampling
     max_tokens: int = 0
     stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    """A suffix that was planned, and the tokens after which it comes."""
+
+    base: list[int]
+    suffix: Suffix
 
 
 class Session:
@@ -169,21 +177,27 @@ class Session:
         self._fatal = cause
         self._resident = 0
         fatal = SessionFatal(cause)
-        self.events.tell(Faulted(fatal.reason, fatal.message))
-        # The running turn hears of the death from its own job; `end` is for the turns to come.
         self._turns.end(fatal)
+        self.events.tell(Faulted(fatal.reason, fatal.message))
+        self.events.tell(StateChanged(self.state))
+        self.events.end()
+
+    def check_alive(self) -> None:
+        """Raises what ended the session, if something did."""
+        self._turns.check_open()
 
     # Turns.
 
     async def ensure_prefix(self, request: PrefixRequest, timings: Timings) -> PrefixStatus:
-        """A turn of its own: see `_ensure`."""
+        """Bring the prefix to the asked one; whatever stood after the old one leaves the session."""
         async with self._turn("prefix"):
-            return await self._ensure(request, timings)
+            return await self._move_to(await self._plan_prefix(request, timings), timings)
 
     async def prefill_suffix(self, request: SuffixRequest, timings: Timings) -> SuffixStatus:
-        """A turn of its own: see `_add`."""
+        """Add a suffix after all that the session is, or after its prefix."""
         async with self._turn("suffix"):
-            return await self._add(request, timings)
+            addition = await self._plan_suffix(request, self._prefix, timings, alone=False)
+            return await self._add(addition, timings)
 
     async def decode(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:
         """A turn of its own: see `_answer`."""
@@ -200,9 +214,13 @@ class Session:
     ) -> AsyncGenerator[PrefixStatus | SuffixStatus | Chunk, None]:
         """Prefix, suffix and answer as one turn: no other can come between."""
         async with self._turn("prefix"):
+            # All is planned before anything moves: an overflow of a later part must leave the context as it was.
+            new = self._prefix if prefix is None else await self._plan_prefix(prefix, timings)
+            addition = await self._plan_suffix(suffix, new, timings, alone=prefix is not None)
+            self._check_room(len(addition.base) + len(addition.suffix.tokens), request)
             if prefix is not None:
-                yield await self._ensure(prefix, timings)
-            yield await self._add(suffix, timings)
+                yield await self._move_to(new, timings)
+            yield await self._add(addition, timings)
             async with contextlib.aclosing(self._answer(request, timings)) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -236,14 +254,18 @@ class Session:
 
     # Parts of turns.
 
-    async def _ensure(self, request: PrefixRequest, timings: Timings) -> PrefixStatus:
-        """Bring the prefix to the asked one; whatever stood after the old one leaves the session."""
+    async def _plan_prefix(self, request: PrefixRequest, timings: Timings) -> Prefix:
+        """The prefix that is asked for. Raises if it is not what the client expects, or would not fit."""
         begun = time.monotonic()
         new = await self._built(request)
         timings.tokenize_ms += (time.monotonic() - begun) * 1e3
         check(request.expect, new.manifest)
         if len(new.tokens) > self._num_ctx:
             raise ContextOverflow("prefix", 0, len(new.tokens), self._num_ctx)
+        return new
+
+    async def _move_to(self, new: Prefix, timings: Timings) -> PrefixStatus:
+        """Bring the prefix to this one; whatever stood after the old one leaves the session."""
         advanced = await self._advance("prefix", new.tokens, timings)
         old, before = self._prefix, self.tokens
         dropped = len(before) - _common(before, new.tokens)
@@ -266,22 +288,31 @@ class Session:
             reuse_source=advanced.source,
         )
 
-    async def _add(self, request: SuffixRequest, timings: Timings) -> SuffixStatus:
-        """Add a suffix after all that the session is, or after its prefix."""
-        check(request.expect, self._prefix.manifest)
-        tail = [] if request.replace else self._tail
-        roles = self._opening_roles(self._prefix) if request.replace else self._roles
+    async def _plan_suffix(
+        self, request: SuffixRequest, prefix: Prefix, timings: Timings, *, alone: bool
+    ) -> _Addition:
+        """What is asked to be added after `prefix`; `alone` if nothing else will stand there. Raises if the context
+        is not what the client expects, or it would not fit.
+        """
+        check(request.expect, prefix.manifest)
+        alone = alone or request.replace
+        tail = [] if alone else self._tail
+        roles = self._opening_roles(prefix) if alone else self._roles
         begun = time.monotonic()
         suffix = await build_suffix(self.engine, self.config.prompt_format, request, roles)
-        if not self._prefix.tokens and not tail and suffix.tokens and self.identity.add_bos:
+        base = prefix.tokens + tail
+        if not base and suffix.tokens and self.identity.add_bos:
             suffix = replace(suffix, tokens=[self.engine.facts.vocab.bos or 0, *suffix.tokens])
         timings.tokenize_ms += (time.monotonic() - begun) * 1e3
-        base = self._prefix.tokens + tail
-        target = base + suffix.tokens
-        if len(target) > self._num_ctx:
+        if len(base) + len(suffix.tokens) > self._num_ctx:
             raise ContextOverflow("suffix", len(base), len(suffix.tokens), self._num_ctx)
+        return _Addition(base, suffix)
+
+    async def _add(self, addition: _Addition, timings: Timings) -> SuffixStatus:
+        """Add a suffix after its base."""
+        suffix, target = addition.suffix, addition.base + addition.suffix.tokens
         advanced = await self._advance("suffix", target, timings)
-        self._tail, self._roles = tail + suffix.tokens, suffix.roles
+        self._tail, self._roles = target[len(self._prefix.tokens) :], suffix.roles
         self._resident = len(target)
         return SuffixStatus(
             suffix_tokens=len(suffix.tokens),
@@ -293,15 +324,19 @@ class Session:
             manifest_digest=self._prefix.manifest.digest,
         )
 
+    def _check_room(self, standing: int, request: DecodeRequest) -> None:
+        """Raises if an answer after `standing` tokens would not fit, or has nothing to go on from."""
+        room = self._num_ctx - standing
+        if request.max_tokens > room or room == 0:
+            raise ContextOverflow("decode", standing, max(1, request.max_tokens), self._num_ctx)
+        if not standing:
+            raise invalid("name", "there is nothing to go on from: no prefix, no suffix")
+
     async def _answer(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:
         """Generate after all that the session is. What was generated becomes part of it."""
         base = self.tokens
-        room = self._num_ctx - len(base)
-        if request.max_tokens > room or room == 0:
-            raise ContextOverflow("decode", len(base), max(1, request.max_tokens), self._num_ctx)
-        if not base:
-            raise invalid("name", "there is nothing to go on from: no prefix, no suffix")
-        most = request.max_tokens or room
+        self._check_room(len(base), request)
+        most = request.max_tokens or self._num_ctx - len(base)
         wish = Generation(self._resolved(request.sampling), most, request.stop)
         self._turns.note("decode", 0, most)
         count = 0

@@ -11,7 +11,9 @@ from sessiond.daemon.sessions.statuses import Busy
 from sessiond.v1.errors import SessionBusy, SessiondError
 
 GRACE_S = 0.2
-"""How long a new turn waits for a running one that may just be ending."""
+"""How long a new turn waits for a running one, whose cancel may be on its way."""
+ENDING_S = 5.0
+"""How long it waits for one that is cancelled already."""
 
 
 class Turns:
@@ -84,8 +86,13 @@ class Turns:
 
     async def _wait_for_the_cancelled(self) -> None:
         # A client that cancels a turn and asks again at once must not be told that it is in its own way.
+        await self._wait(GRACE_S)
+        if self._task is not None and self._task.cancelling():
+            await self._wait(ENDING_S)
+
+    async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GRACE_S):
+            async with asyncio.timeout(seconds):
                 while self.running and self._over is None:
                     self._free.clear()
                     await self._free.wait()
