@@ -25,7 +25,8 @@ from sessiond.adapters.base import ContextSettings, Sampling
 from sessiond.daemon.catalog import ModelCatalog
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.registry import OpenRequest, SessionRegistry
-from sessiond.daemon.sessions.session import DecodeRequest, PrefixRequest, Session
+from sessiond.daemon.sessions.session import DecodeRequest, Session
+from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.statuses import PrefixStatus, Timings
 from sessiond.daemon.sessions.suffix import SuffixRequest
 from sessiond.daemon.workspace.segment import Segment

@@ -53,6 +53,8 @@ class Engine:
         self.defaults: ContextSettings = loaded.defaults
         self._cache: OrderedDict[bytes, list[int]] = OrderedDict()
         self._cached = 0
+        self._calls: dict[str, int] = {}
+        """The job that runs on a branch."""
         self._framings: dict[tuple[str, tuple[str, ...]], Framing] = {}
 
     @classmethod
@@ -135,6 +137,12 @@ class Engine:
         """Forget a branch."""
         await self._process.ask(wire.Close(self._process.next_id(), branch))
 
+    def interrupt(self, branch: str) -> None:
+        """End the job that runs on a branch: whoever waits for it gets EngineFailed, "cancelled"."""
+        running = self._calls.get(branch)
+        if running is not None:
+            self._process.cancel(running)
+
     async def advance(
         self, branch: str, tokens: Sequence[int], told: Callable[[int, int], None], held: Held
     ) -> wire.Advanced:
@@ -186,6 +194,7 @@ class Engine:
         branch is free for the next one.
         """
         call = self._process.call(command)
+        self._calls[command.branch] = command.id
         try:
             while not call.over:
                 yield await call.next()
@@ -193,6 +202,7 @@ class Engine:
             held(failed.held)
             raise
         finally:
+            self._calls.pop(command.branch, None)
             if call.over:
                 call.forget()
             else:

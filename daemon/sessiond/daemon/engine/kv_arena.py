@@ -125,11 +125,10 @@ class KvArena:
         self._context.close()
 
     def _walk(self, branch: str, tokens: list[int]) -> int:
-        before = self._tree.length(branch)
-        at = self._tree.walk(branch, tokens)
-        if at != before:
+        if self._tree.walk(branch, tokens):
+            # Another tip, be it as far from the root: the logits at hand are not those after it.
             self._rows.pop(branch, None)
-        return at
+        return self._tree.length(branch)
 
     def _run(self, wish: Compute | Replay) -> Run:
         if isinstance(wish, Replay):

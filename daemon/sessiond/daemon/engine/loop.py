@@ -36,6 +36,7 @@ class Job:
     """One piece of work over one arena. `done` and `failed` are called from the loop's thread, one of them once."""
 
     id: int
+    branch: str
     arena: Arena
     rank: Rank
     work: Work[Any]
@@ -92,9 +93,9 @@ class Loop:
         with self._lock:
             self._jobs[job.id] = job
 
-    def busy(self, arena: Arena) -> bool:
-        """Whether a job of this arena is under way."""
-        return any(job.arena is arena for job in self._jobs.values())
+    def jobs_on(self, branch: str) -> list[int]:
+        """The jobs of a branch that are not over. In the loop's thread."""
+        return [job.id for job in self._jobs.values() if job.branch == branch]
 
     def run(self) -> None:
         """Work until `stop`."""
@@ -107,7 +108,7 @@ class Loop:
 
     def turn(self) -> None:
         """Take in what came, resume who waits, compute one batch."""
-        while self._calls:
+        for _ in range(len(self._calls)):  # one that is put off is called in the next turn
             self._calls.popleft()()
         for job in list(self._jobs.values()):
             if job.cancelled:

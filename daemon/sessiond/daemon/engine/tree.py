@@ -92,14 +92,15 @@ class TokenTree:
 
     # What moves.
 
-    def walk(self, branch: str, tokens: Sequence[int]) -> int:
-        """Move the branch as far along `tokens` as KV reaches; how far that is."""
+    def walk(self, branch: str, tokens: Sequence[int]) -> bool:
+        """Move the branch as far along `tokens` as KV reaches; whether it stands elsewhere now."""
+        before = self._tips[branch]
         node, inside = self._find(tokens)
         if inside < len(node.tokens):
             node = self._split(node, inside) if inside else self._parent(node)
         self._move(branch, node)
         self._touch(node)
-        return node.end
+        return node is not before
 
     def extend(self, branch: str, count: int) -> tuple[int, int]:
         """Make ready to compute `count` tokens after the branch's tip: the sequence and the position.

@@ -108,7 +108,7 @@ class Worker:
             case wire.Open():
                 self._loop.call(lambda: self._answer(command.id, lambda: self._open(command)))
             case wire.Close():
-                self._loop.call(lambda: self._answer(command.id, lambda: self._close(command)))
+                self._loop.call(lambda: self._close_when_idle(command))
             case wire.Advance() | wire.Generate() | wire.Logits():
                 self._loop.call(lambda: self._submit(command))
             case wire.Load():
@@ -143,6 +143,15 @@ class Worker:
         self._places[command.branch] = _Place(command.arena, arena)
         return wire.Opened(arena.settings, arena.cell_bytes)
 
+    def _close_when_idle(self, command: wire.Close) -> None:
+        """A job must not find its branch gone: it is cancelled, and the close comes after it."""
+        if jobs := self._loop.jobs_on(command.branch):
+            for job in jobs:
+                self._loop.cancel(job)
+            self._loop.call(lambda: self._close_when_idle(command))
+        else:
+            self._answer(command.id, lambda: self._close(command))
+
     def _close(self, command: wire.Close) -> wire.Answer:
         place = self._places.pop(command.branch, None)
         if place is not None:
@@ -172,7 +181,7 @@ class Worker:
             held = place.arena.tokens(command.branch)
             self._failed(command.id, error, held)
 
-        job = Job(command.id, place.arena, rank, work, done, failed)
+        job = Job(command.id, command.branch, place.arena, rank, work, done, failed)
         self._loop.submit(job)
 
     def _work(

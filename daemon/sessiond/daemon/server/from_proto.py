@@ -16,7 +16,8 @@ from sessiond.adapters.base import (
 from sessiond.daemon.server.fields import MAX_NAME, Fields
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.registry import OpenRequest
-from sessiond.daemon.sessions.session import DecodeRequest, PrefixRequest
+from sessiond.daemon.sessions.session import DecodeRequest
+from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.suffix import MessageInput, SuffixRequest
 from sessiond.daemon.workspace.segment import Segment
 from sessiond.v1 import config_pb2, context_pb2, session_service_pb2

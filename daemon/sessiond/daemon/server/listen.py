@@ -44,6 +44,10 @@ def prepare_socket(path: Path) -> Path:
         raise ListenError(f"not a folder: {folder}")
     if told.st_uid != os.getuid():
         raise ListenError(f"the socket's folder belongs to another user: {folder}")
+    if told.st_mode & stat.S_IWOTH:
+        raise ListenError(
+            f"everybody can write to the socket's folder, and put a socket of their own there: {folder}"
+        )
     return path
 
 

@@ -31,13 +31,19 @@ def explain_miss(old: Prefix, new: Prefix, reused: int, computed: int) -> Miss |
     """What the move from `old` to `new`, of which `reused` tokens were warm, broke on. None if nothing did."""
     if computed == 0:
         return None
-    index = min(reused, len(new.tokens) - 1)
+    if not old.tokens:
+        return _told("first_use", new.segments[0], 0, 0, "", "", computed)
+    # The first difference explains the miss, also where an older prefix had some of what stands behind it.
+    differs = next((i for i, (a, b) in enumerate(zip(old.tokens, new.tokens, strict=False)) if a != b), None)
+    index = min(len(old.tokens), len(new.tokens)) if differs is None else differs
+    index = min(index, len(new.tokens) - 1)
     position, inside = _segment_at(new, index)
     segment = new.segments[position]
-    if not old.tokens:
-        return _told("first_use", segment, index, 0, "", "", computed)
-    if old.tokens[: index + 1] == new.tokens[: index + 1]:
+    if reused < index or old.tokens[: index + 1] == new.tokens[: index + 1]:
         # The same tokens as before, and yet not resident: their room was needed.
+        index = min(reused, index)
+        position, inside = _segment_at(new, index)
+        segment = new.segments[position]
         return _told(
             "evicted", segment, index, _bytes_before(segment, inside, new, position), "", "", computed
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,7 +53,11 @@ class SessionRegistry:
         self._max_sessions = max_sessions
         self._default_num_ctx = default_num_ctx
         self._sessions: dict[str, Session] = {}
-        self._opening: defaultdict[OpenRequest, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._opening: dict[OpenRequest, asyncio.Lock] = {}
+        self._wanted: Counter[OpenRequest] = Counter()
+        self._making = 0
+        """Sessions that are being opened."""
+        self._dropping: set[asyncio.Task[None]] = set()
         self._by_request: dict[OpenRequest, Session] = {}
         self.pool = EnginePool(self._engine_died)
 
@@ -67,21 +72,50 @@ class SessionRegistry:
             asked.workspace_root, await self._resolve_model(asked.model), asked.key, asked.config
         )
         # One at a time for each identity, or two opens at once would make two sessions.
-        async with self._opening[request]:
+        async with self._alone(request):
             live = self._by_request.get(request)
             if live is not None and live.state in ("ready", "busy"):
                 return live, True
-            session = await self._make(request)
+            if len(self._live()) + self._making >= self._max_sessions:
+                raise SessionUnavailable(f"{self._max_sessions} sessions are open, which is the limit")
+            self._making += 1
+            try:
+                session = await self._make(request)
+            finally:
+                self._making -= 1
+            self._sessions[session.name] = session
             self._by_request[request] = session
+            self._forget_the_oldest()
             return session, False
 
+    @contextlib.asynccontextmanager
+    async def _alone(self, request: OpenRequest) -> AsyncGenerator[None, None]:
+        """Hold the lock of an identity; it goes with the last who wants it."""
+        lock = self._opening.setdefault(request, asyncio.Lock())
+        self._wanted[request] += 1
+        try:
+            async with lock:
+                yield
+        finally:
+            self._wanted[request] -= 1
+            if not self._wanted[request]:
+                del self._opening[request], self._wanted[request]
+
     async def _make(self, request: OpenRequest) -> Session:
-        if len(self._live()) >= self._max_sessions:
-            raise SessionUnavailable(f"{self._max_sessions} sessions are open, which is the limit")
         engine = await self.engine(request.model, request.config)
         if request.config.context.deterministic and not engine.facts.capabilities.deterministic:
             raise UnsupportedFeature("deterministic", engine.facts.backend)
         session_id = secrets.token_hex(8)
+        try:
+            return await self._opened(engine, session_id, request)
+        except BaseException:
+            # Also after a cancel: the engine may have opened the branch, and nobody would ever close it.
+            drop = asyncio.create_task(_drop(engine, session_id))
+            self._dropping.add(drop)
+            drop.add_done_callback(self._dropping.discard)
+            raise
+
+    async def _opened(self, engine: Engine, session_id: str, request: OpenRequest) -> Session:
         try:
             framing = await engine.framing(request.config.prompt_format, [])
             wanted = request.config.context
@@ -99,7 +133,6 @@ class SessionRegistry:
             raise SessionUnavailable(f"the backend died while a session was opened: {died.cause}") from died
         expected = request.config.prompt_template_digest
         if expected and expected != framing.template_digest:
-            await engine.close(session_id)
             mismatch = FieldMismatch("prompt_template_digest", expected, framing.template_digest)
             raise ManifestMismatch([mismatch])
         identity = identify(
@@ -119,8 +152,6 @@ class SessionRegistry:
             request.workspace_root,
             request.key,
         )
-        self._sessions[session.name] = session
-        self._forget_the_oldest()
         log.info("session.opened", session=session.name, model=engine.model, num_ctx=opened.settings.num_ctx)
         return session
 
@@ -169,4 +200,10 @@ class SessionRegistry:
     def _forget_the_oldest(self) -> None:
         ended = [name for name, session in self._sessions.items() if session.state in ("closed", "fatal")]
         for name in ended[: max(0, len(ended) - REMEMBERED)]:
-            del self._sessions[name]
+            gone = self._sessions.pop(name)
+            self._by_request = {r: s for r, s in self._by_request.items() if s is not gone}
+
+
+async def _drop(engine: Engine, branch: str) -> None:
+    with contextlib.suppress(EngineDied, EngineFailed):
+        await engine.close(branch)

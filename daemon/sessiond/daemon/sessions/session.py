@@ -6,7 +6,6 @@ the tokens, so that whatever a cancel, an eviction or an error left behind is pu
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -23,12 +22,11 @@ from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.events import Broadcast, Faulted, Invalidated, PrefillProgressed, StateChanged
 from sessiond.daemon.sessions.manifest import Identity, check
 from sessiond.daemon.sessions.miss import Miss, explain_miss
-from sessiond.daemon.sessions.prefix import Prefix, build_prefix, empty_prefix
+from sessiond.daemon.sessions.prefix import Prefix, empty_prefix
+from sessiond.daemon.sessions.sources import PrefixRequest, Sources
 from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Summary, Timings
 from sessiond.daemon.sessions.suffix import Suffix, SuffixRequest, build_suffix
 from sessiond.daemon.sessions.turn import Turns
-from sessiond.daemon.workspace.assemble import assemble
-from sessiond.daemon.workspace.segment import LeftOut, Segment
 from sessiond.v1.errors import (
     ContextOverflow,
     SessionClosed,
@@ -37,20 +35,6 @@ from sessiond.v1.errors import (
     UnsupportedFeature,
     invalid,
 )
-
-WORKSPACE_SHARE = 0.75
-"""How much of the window the assembly of a workspace may take where the client leaves it open."""
-
-
-@dataclass(frozen=True, slots=True)
-class PrefixRequest:
-    """What the prefix should be: given segments, or the assembly of the workspace."""
-
-    segments: tuple[Segment, ...] = ()
-    workspace: bool = False
-    max_tokens: int = 0
-    """Of the assembly; 0 leaves it to the daemon."""
-    expect: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +80,7 @@ class Session:
         self._turns = Turns(self.name, lambda: self.events.tell(StateChanged(self.state)))
         self._num_ctx = config.context.num_ctx
         self._cell_bytes = opened.cell_bytes
+        self._sources = Sources(engine, identity, config, workspace_root)
         self._prefix = empty_prefix(identity)
         self._tail: list[int] = []
         """Suffixes and generated text."""
@@ -164,6 +149,7 @@ class Session:
             raise SessionClosed(self.name)
         self._closed = True
         self._turns.end(SessionClosed(self.name))
+        self.engine.interrupt(self.id)
         self._resident = 0
         self.events.tell(StateChanged(self.state))
         self.events.end()
@@ -241,8 +227,7 @@ class Session:
         """An engine's failure as an error of the contract."""
         match failed.kind:
             case "no_room":
-                total = len(self.tokens)
-                return ContextOverflow("decode", total, 1, self._num_ctx)
+                return self._overflow()
             case "unsupported":
                 return UnsupportedFeature(failed.field, self.engine.facts.backend)
             case "setting":
@@ -252,12 +237,20 @@ class Session:
             case _:
                 return SessionUnavailable(f"the backend failed: {failed}")
 
+    def _overflow(self) -> ContextOverflow:
+        """The backend had no room for what the turn is at."""
+        busy = self._turns.busy()
+        standing = 0 if self._turns.stage == "prefix" else len(self.tokens)
+        asked = busy.total_tokens if busy is not None else 0
+        more = asked if self._turns.stage != "suffix" else asked - standing
+        return ContextOverflow(self._turns.stage, standing, max(1, more), self._num_ctx)
+
     # Parts of turns.
 
     async def _plan_prefix(self, request: PrefixRequest, timings: Timings) -> Prefix:
         """The prefix that is asked for. Raises if it is not what the client expects, or would not fit."""
         begun = time.monotonic()
-        new = await self._built(request)
+        new = await self._sources.prefix(request)
         timings.tokenize_ms += (time.monotonic() - begun) * 1e3
         check(request.expect, new.manifest)
         if len(new.tokens) > self._num_ctx:
@@ -334,6 +327,7 @@ class Session:
 
     async def _answer(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:
         """Generate after all that the session is. What was generated becomes part of it."""
+        self._turns.check_open()
         base = self.tokens
         self._check_room(len(base), request)
         most = request.max_tokens or self._num_ctx - len(base)
@@ -343,6 +337,7 @@ class Session:
         try:
             async with contextlib.aclosing(self.engine.generate(self.id, base, wish, self._held)) as pieces:
                 async for piece in pieces:
+                    self._turns.check_open()
                     if isinstance(piece, wire.Generated):
                         self._take(base, wire.unpack_tokens(piece.tokens))
                         timings.decode_ms += piece.decode_ms
@@ -365,31 +360,12 @@ class Session:
             self._turns.note(stage, done, total)
             self.events.tell(PrefillProgressed(stage, done, total))
 
+        self._turns.check_open()
         self._turns.note(stage, 0, len(tokens))
         advanced = await self.engine.advance(self.id, tokens, told, self._held)
         timings.queue_ms += advanced.queue_ms
         timings.prefill_ms += advanced.prefill_ms
         return advanced
-
-    async def _built(self, request: PrefixRequest) -> Prefix:
-        segments: Sequence[Segment] = request.segments
-        left_out: Sequence[LeftOut] = ()
-        if request.workspace:
-            if self.workspace_root is None:
-                raise invalid("prefix.workspace", "the session was opened without a workspace")
-            segments, left_out = await self._assembled(self.workspace_root, request.max_tokens)
-        return await build_prefix(self.engine, self.identity, self.config.prompt_format, segments, left_out)
-
-    async def _assembled(self, root: Path, max_tokens: int) -> tuple[Sequence[Segment], Sequence[LeftOut]]:
-        loop = asyncio.get_running_loop()
-
-        def count(texts: Sequence[str]) -> list[int]:
-            found = asyncio.run_coroutine_threadsafe(self.engine.tokenize(texts), loop).result()
-            return [len(tokens) for tokens in found]
-
-        most = max_tokens or int(self._num_ctx * WORKSPACE_SHARE)
-        assembly = await asyncio.to_thread(assemble, root, count, most)
-        return assembly.segments, assembly.left_out
 
     def _opening_roles(self, prefix: Prefix) -> tuple[str, ...]:
         """A framed prefix stands for a system message."""

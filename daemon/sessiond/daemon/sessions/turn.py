@@ -55,10 +55,19 @@ class Turns:
             raise self._over
 
     def end(self, why: SessiondError) -> None:
-        """No more turns: a running one is cancelled and raises `why`, and so does every later one."""
+        """No more turns: every later one raises `why`, and a running one at its next step. Its task is not
+        cancelled: it may be busy with something that is not the session's.
+        """
         self._over = why
-        if self._task is not None:
-            self._task.cancel()
+        self._free.set()
+
+    async def ended(self, seconds: float) -> None:
+        """Wait until no turn runs, at most that long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.running:
+                    self._free.clear()
+                    await self._free.wait()
 
     @contextlib.asynccontextmanager
     async def turn(self, stage: str) -> AsyncGenerator[None, None]:
@@ -73,12 +82,6 @@ class Turns:
         self._changed()
         try:
             yield
-        except asyncio.CancelledError:
-            if self._over is None or self._task is None:
-                raise
-            # The session ended under its turn: that is no cancel of the client's, and it is told so.
-            self._task.uncancel()
-            raise self._over from None
         finally:
             self._task = None
             self._free.set()
@@ -86,13 +89,6 @@ class Turns:
 
     async def _wait_for_the_cancelled(self) -> None:
         # A client that cancels a turn and asks again at once must not be told that it is in its own way.
-        await self._wait(GRACE_S)
+        await self.ended(GRACE_S)
         if self._task is not None and self._task.cancelling():
-            await self._wait(ENDING_S)
-
-    async def _wait(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self.running and self._over is None:
-                    self._free.clear()
-                    await self._free.wait()
+            await self.ended(ENDING_S)

@@ -1,0 +1,233 @@
+"""The loop: what fails fails alone, what is cancelled leaves a branch that works, and what is fresh is not replayed."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from tests.daemon.engine.driven import Driven
+from tests.daemon.engine.scripted import fresh_answer, fresh_logits, kv_context, load
+from tests.daemon.engine.watched import Watched
+
+from sessiond.adapters.base import BackendError, NoRoom, Sampling
+from sessiond.daemon.engine.kv_arena import KvArena
+from sessiond.daemon.engine.loop import Cancelled, Loop, Rank
+from sessiond.daemon.engine.work import Finish
+
+
+def _quiet(_done: int, _total: int) -> None: ...
+
+
+def _ignored(_token: int) -> Finish | None:
+    return None
+
+
+class Place:
+    """An arena with branches, over a context that is watched."""
+
+    def __init__(
+        self, *branches: str, num_ctx: int = 256, max_sequences: int = 16, no_truncate: bool = False
+    ) -> None:
+        flag = ",no_truncate" if no_truncate else ""
+        model = load(f"scripted-kv:max_sequences={max_sequences}{flag}")
+        self.context = Watched(kv_context(model, num_ctx=num_ctx, num_batch=32, num_ubatch=4))
+        self.arena = KvArena(model, self.context.as_context())
+        self.loop = Driven(Loop())
+        for branch in branches:
+            self.arena.open(branch)
+
+    def advance(self, branch: str, tokens: list[int]) -> None:
+        self.loop.result(self.arena, self.arena.advance(branch, tokens, _quiet))
+
+    def answer(self, branch: str, tokens: list[int], most: int = 5) -> list[int]:
+        found: list[int] = []
+        work = self.arena.generate(branch, tokens, Sampling(), most, found.append)
+        self.loop.result(self.arena, work, Rank.DECODE)
+        return found
+
+
+def test_answer_after_a_prefill_needs_no_replay() -> None:
+    place = Place("it")
+    assert place.answer("it", [1] * 6, 1) == fresh_answer([1] * 6, 1)
+    assert place.context.batches == [4, 2, 1]
+
+
+def test_answer_after_an_exact_hit_replays_one_token() -> None:
+    place = Place("it", "other")
+    place.advance("it", [1] * 6)
+    place.advance("other", [2])  # its decode takes the logits away
+    place.context.batches.clear()
+    assert place.answer("it", [1] * 6, 1) == fresh_answer([1] * 6, 1)
+    assert place.context.batches == [1, 1]
+
+
+def test_a_shared_tip_is_replayed_on_the_side() -> None:
+    place = Place("it", "other")
+    place.advance("it", [1] * 6)
+    place.advance("other", [1] * 6)
+    assert place.answer("it", [1] * 6) == fresh_answer([1] * 6, 5)
+    assert place.arena.tokens("other") == [1] * 6
+    place.arena.check_integrity()
+
+
+def test_logits_of_an_advance_serve_the_answer_at_once() -> None:
+    place = Place("it")
+    place.advance("it", [1] * 6)
+    place.context.batches.clear()
+    assert place.answer("it", [1] * 6, 1) == fresh_answer([1] * 6, 1)
+    assert place.context.batches == [1]
+
+
+def test_logits_are_not_taken_for_those_of_another_path_of_the_same_length() -> None:
+    place = Place("it")
+    place.advance("it", [1, 2, 3, 4])
+    place.advance("it", [1, 2, 9, 9])
+    assert place.answer("it", [1, 2, 3, 4]) == fresh_answer([1, 2, 3, 4], 5)
+
+
+def test_a_failing_backend_fails_its_jobs_alone() -> None:
+    place = Place("one", "two")
+    elsewhere = Place("far")
+    elsewhere.loop = place.loop
+    place.context.fail_next = BackendError("as the test wanted")
+    _, one = place.loop.submit(place.arena, place.arena.logits("one", [1] * 9))
+    _, far = place.loop.submit(elsewhere.arena, elsewhere.arena.logits("far", [2] * 9))
+    place.loop.until(lambda: one.over and far.over)
+    assert isinstance(one.error, BackendError)
+    assert far.value == fresh_logits([2] * 9)
+    assert place.loop.result(place.arena, place.arena.logits("two", [3] * 9)) == fresh_logits([3] * 9)
+    assert place.loop.result(place.arena, place.arena.logits("one", [1] * 9)) == fresh_logits([1] * 9)
+    place.arena.check_integrity()
+
+
+def test_one_without_room_does_not_fail_its_neighbours() -> None:
+    """Each would fit alone; the batch of both does not, and the second one gives way."""
+    place = Place("one", "two", num_ctx=16)
+    place.advance("one", [1] * 12)
+    work = place.arena.generate("one", [1] * 12, Sampling(), 1, _ignored)
+    _, one = place.loop.submit(place.arena, work, Rank.DECODE)
+    _, two = place.loop.submit(place.arena, place.arena.advance("two", [2] * 4, _quiet))
+    place.loop.until(lambda: one.over and two.over)
+    assert isinstance(two.error, NoRoom)
+    assert one.error is None
+    assert place.arena.tokens("one") == [1] * 12 + fresh_answer([1] * 12, 1)
+    place.arena.check_integrity()
+
+
+def test_what_cannot_be_made_ready_leaves_no_sequence_behind() -> None:
+    """One wish of a batch cannot be fulfilled for another reason than room."""
+    place = Place("good", "bad", max_sequences=4)
+    work = place.arena.generate("good", [1] * 3, Sampling(), 3, _ignored)
+    _, good = place.loop.submit(place.arena, work, Rank.DECODE)
+    _, bad = place.loop.submit(place.arena, place.arena.logits("bad", []))
+    place.loop.until(lambda: good.over and bad.over)
+    assert bad.error is not None
+    place.arena.check_integrity()
+    assert good.error is None
+
+
+def test_a_cancel_that_comes_before_the_loop_took_the_job_in_is_not_lost() -> None:
+    """The loop may be inside another arena's decode then."""
+    place = Place("it")
+    job_id, outcome = place.loop.submit(place.arena, place.arena.advance("it", [1] * 100, _quiet))
+    place.loop.loop.cancel(job_id)
+    place.loop.until(lambda: outcome.over)
+    assert isinstance(outcome.error, Cancelled)
+
+
+@pytest.mark.parametrize("turns", range(1, 8))
+def test_a_cancelled_job_leaves_a_branch_that_works(turns: int) -> None:
+    place = Place("it")
+    work = place.arena.generate("it", [1] * 10, Sampling(), 5, _ignored)
+    job_id, outcome = place.loop.submit(place.arena, work, Rank.DECODE)
+    for _ in range(turns):
+        place.loop.loop.turn()
+    place.loop.loop.cancel(job_id)
+    place.loop.until(lambda: outcome.over)
+    assert isinstance(outcome.error, Cancelled)
+    place.arena.check_integrity()
+    held = place.arena.tokens("it")
+    whole = [1] * 10 + fresh_answer([1] * 10, 5)
+    assert held == whole[: len(held)]
+    assert place.answer("it", [1] * 10) == fresh_answer([1] * 10, 5)
+
+
+def test_a_cancel_reaches_into_the_decode() -> None:
+    place = Place("it", "other")
+    job_id, outcome = place.loop.submit(place.arena, place.arena.advance("it", [1] * 10, _quiet))
+
+    def cancel() -> None:
+        place.loop.loop.cancel(job_id)
+
+    place.context.before_decode = cancel
+    place.loop.until(lambda: outcome.over)
+    assert isinstance(outcome.error, Cancelled)
+    assert place.context.batches == [4]
+    assert place.arena.tokens("it") == []  # the first micro-batch saw it
+    place.context.before_decode = lambda: None
+    place.advance("other", [1] * 10)  # and the flag is down again
+    place.arena.check_integrity()
+
+
+def test_logits_of_a_batch_are_not_taken_for_those_of_a_shorter_branch() -> None:
+    """Two answers go different ways from one token that both computed in one batch. The second branch stands
+    before the fork then, and the row of its run is the one behind it.
+    """
+    place = Place("one", "two")
+    jobs = [
+        place.loop.submit(
+            place.arena, place.arena.generate(name, tokens, Sampling(), 3, _ignored), Rank.DECODE
+        )
+        for name, tokens in (("one", [1, 2]), ("two", [1, 3]))
+    ]
+    place.loop.loop.turn()
+    assert place.arena.tokens("two") == [1]
+    place.loop.loop.cancel(jobs[0][0])
+    place.loop.loop.cancel(jobs[1][0])
+    place.loop.until(lambda: all(outcome.over for _, outcome in jobs))
+    assert place.answer("two", [1]) == fresh_answer([1], 5)
+
+
+def test_jobs_that_end_in_many_threads_sight() -> None:
+    """`call` and `cancel` come from other threads while `run` works."""
+    place = Place("it")
+    runner = threading.Thread(target=place.loop.loop.run)
+    runner.start()
+    over = threading.Event()
+    try:
+        for round_ in range(40):
+            tokens = [round_ % 3 + 1] * 12
+            job_id, outcome = place.loop.submit(place.arena, place.arena.advance("it", tokens, _quiet))
+            if round_ % 2:
+                place.loop.loop.cancel(job_id)
+            for _ in range(2000):
+                if outcome.over:
+                    break
+                over.wait(0.001)
+            assert outcome.over
+            assert outcome.error is None or isinstance(outcome.error, Cancelled)
+    finally:
+        place.loop.loop.stop()
+        runner.join(5)
+    assert not runner.is_alive()
+    place.arena.check_integrity()
+
+
+def test_decodes_of_several_branches_share_a_batch_and_one_prefill_goes_along() -> None:
+    place = Place("a", "b", "c", "d")
+    for name in ("a", "b"):
+        place.advance(name, [ord(name)] * 5)
+    place.context.batches.clear()
+    outcomes = [
+        place.loop.submit(
+            place.arena, place.arena.generate(n, [ord(n)] * 5, Sampling(), 4, _ignored), Rank.DECODE
+        )[1]
+        for n in ("a", "b")
+    ]
+    outcomes += [
+        place.loop.submit(place.arena, place.arena.advance(n, [ord(n)] * 8, _quiet))[1] for n in ("c", "d")
+    ]
+    place.loop.loop.turn()
+    assert place.context.batches == [1 + 1 + 4]
+    place.loop.until(lambda: all(outcome.over for outcome in outcomes))
+    assert all(outcome.error is None for outcome in outcomes)

@@ -1,0 +1,231 @@
+"""Engine processes: real children on scripted models."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import AsyncGenerator
+
+import psutil
+import pytest
+import pytest_asyncio
+from tests.daemon.engine.scripted import fresh_answer, fresh_logits
+
+from sessiond.adapters.base import ContextSettings, ModelSettings, Sampling
+from sessiond.daemon.engine import wire
+from sessiond.daemon.engine.engine import Engine, Generation
+from sessiond.daemon.engine.process import EngineDied, EngineFailed, EngineProcess
+
+
+@pytest_asyncio.fixture
+async def process() -> AsyncGenerator[EngineProcess, None]:
+    started = await EngineProcess.start()
+    yield started
+    await started.stop(patience=0.5)
+    assert not psutil.pid_exists(started.pid)
+
+
+async def _load(process: EngineProcess, options: str = "") -> Engine:
+    kind = "scripted-prompt" if options == "prompt" else "scripted-kv"
+    name = f"{kind}:{'' if options == 'prompt' else options}"
+    return await Engine.load(process, kind, name, ModelSettings(), lambda _: None)
+
+
+def _held(_tokens: object) -> None: ...
+
+
+async def test_a_model_answers(process: EngineProcess) -> None:
+    shares: list[float] = []
+    engine = await Engine.load(process, "scripted-kv", "scripted-kv:", ModelSettings(), shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    await engine.open("it", "arena", ContextSettings(num_ubatch=4))
+    told: list[tuple[int, int]] = []
+    advanced = await engine.advance("it", [1] * 10, lambda *at: told.append(at), _held)
+    assert (advanced.reused, advanced.prefilled, advanced.source) == (0, 10, "counted")
+    assert told[-1] == (10, 10)
+    assert await engine.logits("it", [1] * 10) == fresh_logits([1] * 10)
+    events = [e async for e in engine.generate("it", [1] * 10, Generation(Sampling(), 5), _held)]
+    tokens = [token for event in events if isinstance(event, wire.Piece) for token in event.tokens]
+    assert tokens == fresh_answer([1] * 10, 5)
+    assert isinstance(events[-1], wire.Generated)
+    assert wire.unpack_tokens(events[-1].tokens) == [1] * 10 + tokens
+    await engine.close("it")
+
+
+async def test_nobody_listens_to_a_load_that_is_over(process: EngineProcess) -> None:
+    await _load(process)
+    assert not process._waiting
+
+
+async def test_what_the_engine_cannot_do_is_told(process: EngineProcess) -> None:
+    engine = await _load(process)
+    with pytest.raises(EngineFailed, match="no branch nowhere"):
+        await engine.logits("nowhere", [1])
+    with pytest.raises(EngineFailed) as raised:
+        await engine.open("it", "it", ContextSettings(kv_cache_type="f64"))
+    assert (raised.value.kind, raised.value.field) == ("setting", "kv_cache_type")
+    with pytest.raises(EngineFailed):
+        await engine.pieces([10**6])
+    await engine.open("it", "it", ContextSettings(num_ctx=8))
+    with pytest.raises(EngineFailed) as raised:
+        await engine.advance("it", [1] * 9, lambda _d, _t: None, _held)
+    assert raised.value.kind == "no_room"
+    assert await engine.logits("it", [1] * 8) == fresh_logits([1] * 8)
+
+
+async def test_death_by_signal(process: EngineProcess) -> None:
+    engine = await _load(process)
+    deaths: list[EngineDied] = []
+    process.on_end = deaths.append
+    waiting = asyncio.create_task(engine.tokenize(["a" * 1_000_000]))
+    process.kill(signal.SIGABRT)
+    with pytest.raises(EngineDied, match="SIGABRT") as raised:
+        await engine.tokenize(["b"])
+    await asyncio.wait([waiting])
+    assert raised.value.signal_number == signal.SIGABRT
+    assert "last words" in raised.value.cause  # faulthandler's
+    assert [str(died) for died in deaths] == [raised.value.cause]
+    with pytest.raises(EngineDied):
+        await engine.tokenize(["c"])
+
+
+async def test_death_in_a_decode_ends_the_job_and_all_others(process: EngineProcess) -> None:
+    engine = await _load(process, "die=SIGSEGV@decode:4,step_ms=20")
+    for name in ("one", "two"):
+        await engine.open(name, name, ContextSettings(num_ubatch=4))
+    jobs = [
+        asyncio.create_task(engine.advance(name, [1] * 40, lambda _d, _t: None, _held))
+        for name in ("one", "two")
+    ]
+    done = await asyncio.gather(*jobs, return_exceptions=True)
+    assert all(isinstance(each, EngineDied) and "SIGSEGV" in each.cause for each in done)
+
+
+async def test_death_by_exit_code_with_last_words() -> None:
+    process = await EngineProcess.start()
+    call = process.call(wire.Load(1, "no such adapter", "x", ModelSettings()))
+    with pytest.raises(EngineFailed):
+        await call.next()
+    await asyncio.wait_for(process._watch, 5)
+    assert process.ended is not None
+    assert (process.ended.cause, process.ended.signal_number) == ("the engine ended with exit code 0", None)
+
+
+async def test_last_words_are_kept() -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    script = "for i in $(seq 30); do echo line $i >&2; done; exit 3"
+    child = await asyncio.create_subprocess_exec("sh", "-c", script, stderr=asyncio.subprocess.PIPE)
+    process = EngineProcess(child, reader, writer)
+    theirs.close()
+    await asyncio.wait_for(process._watch, 5)
+    assert process.ended is not None
+    assert process.ended.cause.startswith("the engine ended with exit code 3; last words: ")
+    assert process.ended.cause.endswith("line 29 | line 30")
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"\x01\0\0\0\xc1",  # no msgpack
+        b"\x05\0\0\0\x81\xa4type",  # cut off
+        wire.PREFIX.pack(wire.MAX_FRAME + 1),
+        wire.encode(wire.Cancel(1, 2)),  # a command is no event
+        b"\x09\0\0\0\x81\xa4type\xa2\xff\xfe",  # no UTF-8
+    ],
+)
+async def test_who_talks_nonsense_is_killed(nonsense: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    child = await asyncio.create_subprocess_exec("sleep", "60", stderr=asyncio.subprocess.PIPE)
+    process = EngineProcess(child, reader, writer)
+    call = process.call(wire.Close(1, "it"))
+    theirs.sendall(nonsense)
+    try:
+        with pytest.raises(EngineDied, match="SIGKILL"):
+            await asyncio.wait_for(call.next(), 3)
+    finally:
+        process.kill(signal.SIGKILL)
+        theirs.close()
+        writer.close()
+        await process._watch
+
+
+async def test_stop_within_patience(process: EngineProcess) -> None:
+    engine = await _load(process, "step_ms=20")
+    await engine.open("it", "it", ContextSettings(num_ubatch=1))
+    job = asyncio.create_task(engine.advance("it", [1] * 1000, lambda _d, _t: None, _held))
+    await asyncio.sleep(0.1)
+    begun = time.monotonic()
+    await process.stop()
+    assert time.monotonic() - begun < 2
+    assert not psutil.pid_exists(process.pid)
+    with pytest.raises(EngineDied):
+        await job
+
+
+async def test_stop_of_one_that_does_not_listen(process: EngineProcess) -> None:
+    process.kill(signal.SIGSTOP)
+    begun = time.monotonic()
+    await process.stop(patience=0.2)
+    assert 0.2 <= time.monotonic() - begun < 2
+    assert process.ended is not None and process.ended.signal_number == signal.SIGKILL
+
+
+@pytest.mark.parametrize("kind", ["step_ms=20", "prompt"])
+async def test_a_cancelled_job_is_over_before_the_cancel_returns(process: EngineProcess, kind: str) -> None:
+    engine = await _load(process, kind)
+    await engine.open("it", "it", ContextSettings(num_ubatch=1))
+    held: list[list[int]] = []
+    waiting = set(process._waiting)
+    for _ in range(3):
+        job = asyncio.create_task(
+            engine.advance("it", [1] * 500, lambda _d, _t: None, lambda tokens: held.append(list(tokens)))
+        )
+        await asyncio.sleep(0.1)
+        begun = time.monotonic()
+        job.cancel()
+        await asyncio.wait([job])
+        assert time.monotonic() - begun < 1
+    assert set(process._waiting) == waiting
+    assert all(tokens == [1] * len(tokens) for tokens in held)
+    if kind != "prompt":
+        assert [len(tokens) for tokens in held] == sorted(len(tokens) for tokens in held)
+        assert 0 < len(held[-1]) < 500
+
+
+async def test_a_cancel_sent_while_another_arena_decodes_is_not_lost(process: EngineProcess) -> None:
+    """The loop takes the job in only after that decode; the cancel must wait for it, not pass it by."""
+    engine = await _load(process, "step_ms=300")
+    for name in ("long", "short"):
+        await engine.open(name, name, ContextSettings(num_ubatch=1))
+    long = asyncio.create_task(engine.advance("long", [1] * 4, lambda _d, _t: None, _held))
+    await asyncio.sleep(0.1)
+    short = asyncio.create_task(engine.advance("short", [2] * 20, lambda _d, _t: None, _held))
+    await asyncio.sleep(0.05)
+    begun = time.monotonic()
+    short.cancel()
+    await asyncio.wait([short])
+    assert time.monotonic() - begun < 2
+    long.cancel()
+    await asyncio.wait([long])
+
+
+async def test_a_second_cancel_leaves_no_job_behind(process: EngineProcess) -> None:
+    engine = await _load(process, "step_ms=50")
+    await engine.open("it", "it", ContextSettings(num_ubatch=1))
+    waiting = set(process._waiting)
+    job = asyncio.create_task(engine.advance("it", [1] * 500, lambda _d, _t: None, _held))
+    await asyncio.sleep(0.1)
+    job.cancel()
+    await asyncio.sleep(0)
+    job.cancel()
+    await asyncio.wait([job])
+    async with asyncio.timeout(3):
+        # Behind a job of 500 steps this would take 25 seconds.
+        assert await engine.logits("it", [1]) == fresh_logits([1])
+    await asyncio.sleep(0.05)
+    assert set(process._waiting) == waiting
