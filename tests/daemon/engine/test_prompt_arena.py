@@ -12,7 +12,7 @@ from tests.daemon.engine.scripted import fresh_answer, load, prompt_context
 from sessiond.adapters.base import PromptContext, Prompted, Sampling, Unsupported
 from sessiond.daemon.engine.loop import Cancelled, Loop, Rank
 from sessiond.daemon.engine.prompt_arena import PromptArena
-from sessiond.daemon.engine.work import Finish, Reuse
+from sessiond.daemon.engine.work import Finish, Reuse, Waited
 
 
 def _quiet(_done: int, _total: int) -> None: ...
@@ -79,6 +79,7 @@ def test_a_cancelled_answer_leaves_no_claim_of_what_was_not_computed() -> None:
     arena, loop = _arena(), Driven(Loop())
     arena.abort()  # as a cancel does in the backend's first micro-batch
     work = arena.generate("it", [1, 2, 3, 4], Sampling(), 3, _ignored)
+    assert next(work) == Waited()  # where a cancel would be thrown in
     with pytest.raises(Exception, match="aborted"):
         next(work)
     arena.clear_abort()

@@ -68,13 +68,16 @@ class Engine:
     ) -> Engine:
         """Load a model into a fresh process; `told` hears shares of 1."""
         call = process.call(wire.Load(process.next_id(), adapter, model, settings))
-        while True:
-            event = await call.next()
-            if isinstance(event, wire.Progress):
-                told(event.done / event.total)
-            elif isinstance(event, wire.Done):
-                assert isinstance(event.answer, wire.Loaded)
-                return cls(process, model, event.answer)
+        try:
+            while True:
+                event = await call.next()
+                if isinstance(event, wire.Progress):
+                    told(event.done / event.total)
+                elif isinstance(event, wire.Done):
+                    assert isinstance(event.answer, wire.Loaded)
+                    return cls(process, model, event.answer)
+        finally:
+            call.forget()
 
     @property
     def process(self) -> EngineProcess:
@@ -87,25 +90,26 @@ class Engine:
             blake2b(text.encode(), digest_size=16, person=b"special" if parse_special else b"").digest()
             for text in texts
         ]
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._cache}
+        found = {key: self._cache[key] for key in keys if key in self._cache}
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
         if new:
             answer = await self._process.ask(
                 wire.Tokenize(self._process.next_id(), list(new.values()), parse_special)
             )
             assert isinstance(answer, wire.TokenLists)
             for key, packed in zip(new, answer.lists, strict=True):
-                self._remember(key, wire.unpack_tokens(packed))
-        found = [self._cache[key] for key in keys]
+                found[key] = wire.unpack_tokens(packed)
         for key in keys:
-            self._cache.move_to_end(key)
+            self._remember(key, found[key])
         while self._cached > CACHED_TOKENS and len(self._cache) > 1:
             self._cached -= len(self._cache.popitem(last=False)[1])
-        return found
+        return [found[key] for key in keys]
 
     def _remember(self, key: bytes, tokens: list[int]) -> None:
         if key not in self._cache:
             self._cache[key] = tokens
             self._cached += len(tokens)
+        self._cache.move_to_end(key)
 
     async def pieces(self, tokens: Sequence[int]) -> list[bytes]:
         """The bytes of each token."""

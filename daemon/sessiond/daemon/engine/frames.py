@@ -89,9 +89,10 @@ def _cut(text: str, marks: Sequence[str]) -> list[str]:
         if not found:
             raise FrameError("the template does not keep every message in its place")
         pieces.append(before)
-    if "\ue000" in text:
+    pieces.append(text)
+    if any("\ue000" in piece for piece in pieces):
         raise FrameError("the template repeats a message")
-    return [*pieces, text]
+    return pieces
 
 
 def _render(source: str, messages: Sequence[dict[str, str]], eos_text: str, *, ask: bool) -> str:

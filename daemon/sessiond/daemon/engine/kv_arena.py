@@ -10,7 +10,6 @@ from sessiond.adapters.base import (
     ContextSettings,
     KvContext,
     Model,
-    NoRoom,
     Run,
     Sampling,
 )
@@ -25,7 +24,8 @@ class KvArena:
     def __init__(self, model: Model, context: KvContext) -> None:
         self._model = model
         self._context = context
-        self._tree = TokenTree(context)
+        self._cuts = model.facts.capabilities.truncate
+        self._tree = TokenTree(context, cuts=self._cuts)
         self._end_tokens = model.facts.vocab.end_tokens
         self._rows: dict[str, int] = {}
         """By branch, the run of the last decode whose logits are those after its tip."""
@@ -101,7 +101,7 @@ class KvArena:
             try:
                 runs.append((wish, self._run(wish)))
                 outcomes.append(None)
-            except NoRoom as error:
+            except Exception as error:  # noqa: BLE001 - the fault of one wish must not be its neighbours'
                 outcomes.append(error)
         self._rows = {}
         if runs:
@@ -149,7 +149,8 @@ class KvArena:
             raise
         for index, (wish, run) in enumerate(runs):
             self._settle(wish, run)
-            if whole:
+            # Where another branch had computed the same, ours may stand short of the run's end.
+            if whole and self._tree.length(wish.branch) == run.position + len(run.tokens):
                 self._rows[wish.branch] = index
 
     def _settle(self, wish: Compute | Replay, run: Run) -> None:
@@ -165,12 +166,22 @@ class KvArena:
         fresh, and the last token is computed again: then, and only then.
         """
         while branch not in self._rows:
+            if not self._cuts:
+                yield from self._again(branch)
+                continue
             token = self._tree.pop(branch)
             if token is None:
                 yield Replay(branch)
             else:
                 yield from self._put(branch, token)
         return self._rows[branch]
+
+    def _again(self, branch: str) -> Work[None]:
+        """Compute the whole branch anew: where nothing can be cut, its last token cannot be had alone."""
+        target = self._tree.tokens(branch)
+        self._tree.forget(branch)
+        while (at := self._tree.length(branch)) < len(target):
+            yield Compute(branch, target[at : at + self.settings.num_ubatch])
 
     def _put(self, branch: str, token: int) -> Work[None]:
         end = self._tree.length(branch) + 1

@@ -72,7 +72,11 @@ class Loop:
         """End a job soon, also inside a decode. One that is over is left alone."""
         with self._lock:
             job = self._jobs.get(job_id)
-            if job is not None:
+            if job is None:
+                self._calls.append(
+                    lambda: self._cancel_late(job_id)
+                )  # its submit may still wait among the calls
+            else:
                 job.cancelled = True
                 if job in self._running:
                     job.arena.abort()
@@ -92,6 +96,11 @@ class Loop:
         """Take a job in. Only from within `call`."""
         with self._lock:
             self._jobs[job.id] = job
+
+    def _cancel_late(self, job_id: int) -> None:
+        job = self._jobs.get(job_id)
+        if job is not None:
+            job.cancelled = True
 
     def jobs_on(self, branch: str) -> list[int]:
         """The jobs of a branch that are not over. In the loop's thread."""

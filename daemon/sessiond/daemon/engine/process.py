@@ -188,6 +188,8 @@ class EngineProcess:
                 if size > wire.MAX_FRAME:
                     raise msgspec.ValidationError("a frame is too long")
                 event = wire.decode_event(await self._reader.readexactly(size))
+                if isinstance(event, wire.Failed):
+                    wire.unpack_tokens(event.held)  # ragged bytes are nonsense too, and are noticed here
                 queue = self._waiting.get(event.id)
                 if queue is not None:
                     queue.put_nowait(event)

@@ -91,6 +91,9 @@ class PromptArena:
                     return finish
                 yield Waited()
             return Finish("length")
+        except Aborted:
+            yield Waited()  # a cancel is thrown in here, and is told as one
+            raise
         finally:
             close = getattr(answer, "close", None)
             if close is not None:

@@ -32,9 +32,10 @@ class TextAssembler:
         return text
 
     def _release(self) -> str:
-        found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        # The one that is complete first, so that it does not matter how the text was cut into tokens.
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
-            at, self.stopped_by = min(found)
+            _, at, self.stopped_by = min(found)
             text, self._held = self._held[:at], ""
             return text
         keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)

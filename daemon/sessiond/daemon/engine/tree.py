@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sessiond.adapters.base import KvContext, NoRoom
+from sessiond.adapters.base import BackendError, KvContext, NoRoom
 
 
 @dataclass(eq=False, slots=True)
@@ -40,17 +40,27 @@ class Node:
         return not self.children
 
 
+@dataclass(frozen=True, slots=True)
+class _Reserved:
+    """What `extend` or `borrow` promised: a sequence, and cells for tokens."""
+
+    sequence: int
+    count: int
+
+
 class TokenTree:
     """The tree of one context. All of `context`'s sequences belong to it."""
 
-    def __init__(self, context: KvContext) -> None:
+    def __init__(self, context: KvContext, *, cuts: bool = True) -> None:
         self._context = context
+        self._cuts = cuts
+        """Whether the backend can drop the end of a sequence. Where not, branches stand at whole leaves only."""
         self._capacity = context.settings.num_ctx
         self._root = Node([], None, 0)
         self._tips: dict[str, Node] = {}
         self._free = list(range(context.max_sequences))[::-1]
-        self._reserved: dict[str, int] = {}
-        """Sequences between `extend` and `grow`, by branch."""
+        self._reserved: dict[str, _Reserved] = {}
+        """What is promised between `extend` and `grow`, by branch."""
         self._used = 0
         self._clock = itertools.count(1)
 
@@ -96,7 +106,11 @@ class TokenTree:
         """Move the branch as far along `tokens` as KV reaches; whether it stands elsewhere now."""
         before = self._tips[branch]
         node, inside = self._find(tokens)
-        if inside < len(node.tokens):
+        if not self._cuts and (inside < len(node.tokens) or not node.is_leaf):
+            node = self._root
+            self._move(branch, node)
+            self._clear_the_way(tokens)
+        elif inside < len(node.tokens):
             node = self._split(node, inside) if inside else self._parent(node)
         self._move(branch, node)
         self._touch(node)
@@ -108,7 +122,7 @@ class TokenTree:
         Evicts what nobody holds; raises NoRoom if that is not enough. `grow` or `release` must follow.
         """
         tip = self._tips[branch]
-        while self._used + count > self._capacity or not (self._free or self._may_take_over(tip)):
+        while self._full(count) or not (self._free or self._may_take_over(tip)):
             if (victim := self._victim()) is None:
                 raise NoRoom(f"{count} more tokens do not fit: {self._used} of {self._capacity} are held")
             self._remove(victim)
@@ -116,10 +130,8 @@ class TokenTree:
             sequence = tip.sequence
             assert sequence is not None
         else:
-            sequence, source = self._free.pop(), self._cover(tip)
-            if source is not None and tip.end:
-                self._context.share(source, sequence, tip.end)
-        self._reserved[branch] = sequence
+            sequence = self._sharing(tip, tip.end)
+        self._reserved[branch] = _Reserved(sequence, count)
         return sequence, tip.end
 
     def grow(self, branch: str, tokens: Sequence[int]) -> None:
@@ -128,13 +140,13 @@ class TokenTree:
         If another branch computed the same ones meanwhile, its cells are kept, ours are freed, and the branch
         may stand short of the end of `tokens`: look at `length`.
         """
-        tip, sequence = self._tips[branch], self._reserved[branch]
+        tip, sequence = self._tips[branch], self._reserved[branch].sequence
         if tokens[0] in tip.children:
             self.release(branch)
             self.walk(branch, [*self.tokens(branch), *tokens])
             return
         del self._reserved[branch]
-        if tip.sequence == sequence and tip.tips == {branch}:
+        if tip.sequence == sequence and tip.tips == {branch} and tip.is_leaf:
             tip.tokens.extend(tokens)
             tip.end += len(tokens)
         else:
@@ -143,14 +155,17 @@ class TokenTree:
             child = Node(list(tokens), tip, tip.end + len(tokens), sequence)
             tip.children[tokens[0]] = child
             self._move(branch, child)
+            self._unseat(tip)
         self._used += len(tokens)
         self._touch(self._tips[branch])
 
     def release(self, branch: str) -> None:
         """Take back an `extend`: whatever was computed there is dropped."""
-        tip, sequence = self._tips[branch], self._reserved.pop(branch)
-        if sequence == tip.sequence:
+        tip, sequence = self._tips[branch], self._reserved.pop(branch).sequence
+        if sequence == tip.sequence and tip.is_leaf:
             self._context.truncate(sequence, tip.end)
+        elif sequence == tip.sequence:
+            self._unseat(tip)
         else:
             self._context.drop(sequence)
             self._free.append(sequence)
@@ -187,18 +202,53 @@ class TokenTree:
         The sequence, the position, the token. `release` must follow. Raises NoRoom.
         """
         tip = self._tips[branch]
-        while self._used + 1 > self._capacity or not self._free:
+        if not tip.tokens:
+            raise BackendError("an empty branch has no last token")
+        while self._full(1) or not self._free:
             if (victim := self._victim()) is None:
                 raise NoRoom("no sequence or no cell is left to compute a token again")
             self._remove(victim)
-        source = self._cover(tip)
-        assert source is not None
-        sequence = self._reserved[branch] = self._free.pop()
-        if tip.end > 1:
-            self._context.share(source, sequence, tip.end - 1)
+        sequence = self._sharing(tip, tip.end - 1)
+        self._reserved[branch] = _Reserved(sequence, 1)
         return sequence, tip.end - 1, tip.tokens[-1]
 
+    def forget(self, branch: str) -> None:
+        """Move a branch to the root, and drop what only it held of its last leaf."""
+        tip = self._tips[branch]
+        self._move(branch, self._root)
+        if tip.is_leaf and not tip.tips and tip.parent is not None:
+            self._remove(tip)
+
     # How it is done.
+
+    def _clear_the_way(self, tokens: Sequence[int]) -> None:
+        """Drop what nobody holds of the path that begins like `tokens` and cannot be cut where they part."""
+        child = self._root.children.get(tokens[0]) if tokens else None
+        while child is not None and (victim := self._victim(below=child)) is not None:
+            self._remove(victim)
+            child = self._root.children.get(tokens[0])
+
+    def _full(self, count: int) -> bool:
+        """Whether `count` more tokens do not fit beside those that stand and those that are promised."""
+        promised = sum(reserved.count for reserved in self._reserved.values())
+        return self._used + promised + count > self._capacity
+
+    def _sharing(self, node: Node, end: int) -> int:
+        """A free sequence, made to share the path to `node` below `end`."""
+        source, sequence = self._cover(node), self._free[-1]
+        if source is not None and end:
+            self._context.share(source, sequence, end)
+        return self._free.pop()
+
+    def _unseat(self, node: Node) -> None:
+        """An inner node needs no sequence: an eviction may have handed it one while a child of it was under way."""
+        sequence, node.sequence = node.sequence, None
+        if sequence is not None and not self._is_reserved(sequence):
+            self._context.drop(sequence)
+            self._free.append(sequence)
+
+    def _is_reserved(self, sequence: int) -> bool:
+        return any(reserved.sequence == sequence for reserved in self._reserved.values())
 
     def _find(self, tokens: Sequence[int]) -> tuple[Node, int]:
         """The deepest node that these tokens reach, and how many of its tokens they match."""
@@ -226,12 +276,19 @@ class TokenTree:
 
     def _may_take_over(self, tip: Node) -> bool:
         """Whether what comes after `tip` may use the sequence of `tip` itself: nobody else is about to."""
-        return tip.sequence is not None and tip.sequence not in self._reserved.values()
+        return tip.sequence is not None and not self._is_reserved(tip.sequence)
 
     def _victim(self, *, below: Node | None = None) -> Node | None:
         """The least recently used leaf that nobody holds."""
-        leaves = (n for n in self._nodes(below) if n.is_leaf and not n.tips and n.parent is not None)
+        leaves = (n for n in self._nodes(below) if n.is_leaf and not n.tips and self._may_go(n))
         return min(leaves, key=lambda n: n.last_used, default=None)
+
+    def _may_go(self, leaf: Node) -> bool:
+        """Not the root; and where nothing can be cut, no leaf whose end would take a held parent with it."""
+        parent = leaf.parent
+        if parent is None:
+            return False
+        return self._cuts or parent is self._root or len(parent.children) > 1 or not parent.tips
 
     def _remove(self, leaf: Node) -> None:
         """Evict a leaf."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
 from sessiond.adapters.base import ContextSettings, ModelFacts, ModelSettings, Sampling
 
 PREFIX = struct.Struct("<I")
+T = TypeVar("T")
+
 MAX_FRAME = 1 << 30
 """Bytes. A longer frame is a fault of the other side."""
 
@@ -224,13 +226,22 @@ def encode(message: AnyCommand | AnyEvent) -> bytes:
 
 
 def decode_command(body: bytes) -> AnyCommand:
-    """A frame's body. Raises msgspec.ValidationError."""
-    return _commands.decode(body)
+    """A frame's body. Raises msgspec.DecodeError."""
+    return _decoded(_commands, body)
 
 
 def decode_event(body: bytes) -> AnyEvent:
-    """A frame's body. Raises msgspec.ValidationError."""
-    return _events.decode(body)
+    """A frame's body. Raises msgspec.DecodeError."""
+    return _decoded(_events, body)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except (
+        UnicodeDecodeError
+    ) as error:  # a tag that is no UTF-8 is told otherwise than all else that is wrong
+        raise msgspec.ValidationError(str(error)) from error
 
 
 def pack_tokens(tokens: Sequence[int]) -> bytes:
@@ -239,5 +250,8 @@ def pack_tokens(tokens: Sequence[int]) -> bytes:
 
 
 def unpack_tokens(data: bytes) -> list[int]:
-    """What `pack_tokens` packed."""
-    return array("i", data).tolist()
+    """What `pack_tokens` packed. Raises msgspec.ValidationError for bytes that are no whole numbers."""
+    try:
+        return array("i", data).tolist()
+    except ValueError as error:
+        raise msgspec.ValidationError(str(error)) from error
