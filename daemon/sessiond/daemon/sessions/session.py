@@ -382,6 +382,8 @@ class Session:
         """A job ended early: part of an answer may have become part of the session, and some of what was
         resident may be gone.
         """
+        if self._closed or self._fatal:
+            return  # what the branch held is gone with it
         mine = self.tokens
         same = _common(mine, held)
         if same == len(mine) and self._turns.stage == "decode":
