@@ -29,6 +29,20 @@ class Model(Protocol):
         """The bytes of each token; a special token has none. Raises BackendError for an unknown id."""
         ...
 
+    def variants(self, settings: ContextSettings) -> Sequence[ContextSettings]:
+        """The same settings with what they leave open chosen in every way that may be the fastest on some machine.
+        The engine measures which one is. None of them means that there is nothing to choose.
+        """
+        ...
+
+    def cell_bytes(self, settings: ContextSettings) -> int:
+        """Bytes of KV for each token in a context of these settings; 0 if the backend does not say."""
+        ...
+
+    def free_memory(self) -> int | None:
+        """Bytes that are free where contexts of this model live; None where that is the machine's own memory."""
+        ...
+
     def new_context(self, settings: ContextSettings) -> KvContext | PromptContext:
         """A fresh context. Raises SettingsError or BackendError."""
         ...

@@ -52,6 +52,11 @@ class KvContext(Protocol):
         ...
 
     @property
+    def cells(self) -> int:
+        """Tokens that all sequences together may hold; one that several share counts once."""
+        ...
+
+    @property
     def cell_bytes(self) -> int:
         """Bytes of KV for each token."""
         ...
@@ -75,24 +80,45 @@ class KvContext(Protocol):
         """How many positions the sequence holds; 0 for an empty one."""
         ...
 
-    def truncate(self, sequence: int, end: int) -> bool:
-        """Keep positions below `end`. False if the backend cannot: then the sequence is as it was."""
+    def checkpoint(self, sequence: int) -> bytes:
+        """What `truncate` and `share` need to return to where the sequence ends now, once it has gone on.
+
+        Empty where the backend can cut a sequence anywhere, and needs nothing.
+        """
+        ...
+
+    def truncate(self, sequence: int, end: int, checkpoint: bytes = b"") -> bool:
+        """Keep positions below `end`. False if the backend cannot: then the sequence is as it was.
+
+        A backend that cannot cut needs the checkpoint that was taken of these very tokens at `end`.
+        """
         ...
 
     def drop(self, sequence: int) -> None:
         """Empty the sequence. Cells that no other sequence shares become free."""
         ...
 
-    def share(self, source: int, target: int, end: int) -> None:
-        """Let the empty sequence `target` share the cells of `source` below `end`. Copies nothing."""
+    def share(self, source: int, target: int, end: int, checkpoint: bytes = b"") -> None:
+        """Let the empty sequence `target` share the cells of `source` below `end`. Copies no cell.
+
+        A backend that cannot cut needs, unless `end` is where the source ends, the checkpoint that was taken of
+        these very tokens at `end`; without one it raises Unsupported("truncate").
+        """
         ...
 
-    def save(self, sequence: int) -> bytes:
-        """The KV of the sequence, for `load`."""
+    def save(self, sequence: int, start: int = 0) -> bytes:
+        """The KV of the sequence from position `start` on, for `load`.
+
+        A backend that cannot cut raises Unsupported("truncate") unless `start` is 0.
+        """
         ...
 
-    def load(self, sequence: int, state: bytes) -> None:
-        """Fill the empty sequence from `save`'s bytes. Raises NoRoom or BackendError and leaves it empty."""
+    def load(self, sequence: int, state: bytes, start: int = 0) -> None:
+        """Append to the sequence, which ends at `start`, what `save` gave for the positions from `start` on.
+
+        The caller answers for it that the tokens below `start` are those that stood there when it was saved.
+        Raises NoRoom or BackendError and leaves the sequence as it was. Logits come with no state.
+        """
         ...
 
     def abort(self) -> None:

@@ -35,13 +35,18 @@ class ContextSettings:
     """How a context is made. 0, empty or None leaves the choice to the backend, which says what it chose."""
 
     num_ctx: int = 0
-    """Cells, in tokens."""
+    """Tokens that one sequence may hold."""
+    num_cells: int = 0
+    """Tokens that all sequences together may hold, at least `num_ctx`; 0 is `num_ctx`."""
     num_batch: int = 0
     num_ubatch: int = 0
     num_threads: int = 0
     num_threads_batch: int = 0
     flash_attn: bool | None = None
     deterministic: bool = False
+    variant: str = ""
+    """The adapter's own word for how it makes a deterministic context: found by a trial, and given back to it later
+    to spare another one. A word that it does not know is as good as none."""
     kv_cache_type: str = ""
     rope_freq_base: float = 0.0
     rope_freq_scale: float = 0.0
