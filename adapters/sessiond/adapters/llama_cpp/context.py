@@ -8,39 +8,85 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sessiond.adapters.base import Aborted, BackendError, ContextSettings, NoRoom, Run, Sampler, SettingsError
+from sessiond.adapters.base import (
+    Aborted,
+    BackendError,
+    ContextSettings,
+    NoRoom,
+    Run,
+    Sampler,
+    SettingsError,
+    Unsupported,
+)
 from sessiond.adapters.llama_cpp.abort import AbortFlag
 from sessiond.adapters.llama_cpp.batch import Batch
 from sessiond.adapters.llama_cpp.library import forget_log, last_words, library
 from sessiond.adapters.llama_cpp.sampler import SamplerChain
+from sessiond.adapters.llama_cpp.state import Layout, check_state
 from sessiond.adapters.llama_cpp.tuning import CACHE_TYPES
 
-MAX_SEQUENCES = 16
+
+@dataclass(frozen=True, slots=True)
+class KvShape:
+    """What a model keeps of each sequence."""
+
+    can_cut: bool
+    """Whether a sequence can be cut anywhere."""
+    layout: Layout | None
+    """How its states are laid out; None where that is not known, so that none can be loaded."""
+    numbers: int
+    """Numbers of KV for each token."""
+
+    @property
+    def max_sequences(self) -> int:
+        """Where a sequence can be cut it costs llama.cpp a few hundred bytes and room for its logits. Elsewhere it
+        costs a state, or a window of cells, from the first moment on.
+        """
+        return 64 if self.can_cut else 8
+
+    def cell_bytes(self, settings: ContextSettings) -> int:
+        """Bytes of KV for each token."""
+        return int(self.numbers * CACHE_TYPES[settings.kv_cache_type].bytes_each)
 
 
 class LlamaContext:
-    """See `sessiond.adapters.base.KvContext`."""
+    """See `sessiond.adapters.base.KvContext`.
 
-    max_sequences = MAX_SEQUENCES
+    llama.cpp has one sequence more than `max_sequences`. It is empty between any two calls: parts are put together
+    and taken apart there.
+    """
 
     spare = 0
     """Tokens of room beside what the settings promise."""
 
-    def __init__(self, model: Any, vocab_size: int, settings: ContextSettings) -> None:
+    def __init__(self, model: Any, vocab_size: int, settings: ContextSettings, shape: KvShape) -> None:
         self.settings = settings
+        self.max_sequences = self._most_sequences(shape)
+        self.cells = settings.num_cells
+        self.cell_bytes = shape.cell_bytes(settings)
+        self._shape = shape
+        self._scratch = self.max_sequences
         self._vocab_size = vocab_size
         self._flag = AbortFlag()
         self._rows: list[int] = []
         low = self._low = library()
         forget_log()
-        self._native = low.llama_init_from_model(model, _params(settings, self._flag, self.spare))
+        params = _params(settings, self._flag, self.spare)
+        params.n_seq_max = self.max_sequences + 1
+        # One for each sequence at most. llama.cpp asserts that it is not below the number of sequences, and would
+        # otherwise set aside room for the logits of a whole micro-batch.
+        params.n_outputs_max = self.max_sequences + 1
+        self._native = low.llama_init_from_model(model, params)
         if not self._native:
-            raise BackendError(f"no context of {settings.num_ctx} tokens could be made: {last_words()}")
+            raise BackendError(f"no context of {settings.num_cells} cells could be made: {last_words()}")
         self._memory = low.llama_get_memory(self._native)
         self._batch = Batch(settings.num_batch + self.spare)
-        self.cell_bytes = _cell_bytes(model, settings)
+
+    def _most_sequences(self, shape: KvShape) -> int:
+        return shape.max_sequences
 
     def decode(self, runs: Sequence[Run]) -> None:
         """See `KvContext.decode`."""
@@ -70,8 +116,6 @@ class LlamaContext:
         if len({run.sequence for run in runs}) < len(runs):
             raise BackendError("two runs of one sequence in one batch")
         for run in runs:
-            if not 0 <= run.sequence < self.max_sequences:
-                raise BackendError(f"there is no sequence {run.sequence}")
             if not run.tokens:
                 raise BackendError("a run has at least one token")
             if run.position != self.end(run.sequence):
@@ -98,27 +142,64 @@ class LlamaContext:
 
     def end(self, sequence: int) -> int:
         """See `KvContext.end`."""
+        self._known(sequence)
         return int(self._low.llama_memory_seq_pos_max(self._memory, sequence)) + 1
 
-    def truncate(self, sequence: int, end: int) -> bool:
+    def _known(self, *sequences: int) -> None:
+        # llama.cpp asserts what it is given here, and an assertion takes the process with it.
+        for sequence in sequences:
+            if not 0 <= sequence < self.max_sequences:
+                raise BackendError(f"there is no sequence {sequence}")
+
+    def checkpoint(self, sequence: int) -> bytes:
+        """See `KvContext.checkpoint`."""
+        self._known(sequence)
+        return b""
+
+    def truncate(self, sequence: int, end: int, checkpoint: bytes = b"") -> bool:
         """See `KvContext.truncate`."""
+        if end < 0:
+            raise BackendError(f"{end} is no position")
+        if end >= self.end(sequence):
+            return True
+        if end and not self._shape.can_cut:
+            return False
         return bool(self._low.llama_memory_seq_rm(self._memory, sequence, end, -1))
 
     def drop(self, sequence: int) -> None:
         """See `KvContext.drop`. A whole sequence can always be removed."""
+        self._known(sequence)
+        self._clear(sequence)
+
+    def _clear(self, sequence: int) -> None:
         self._low.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
-    def share(self, source: int, target: int, end: int) -> None:
+    def share(self, source: int, target: int, end: int, checkpoint: bytes = b"") -> None:
         """See `KvContext.share`."""
-        known = range(self.max_sequences)
-        if source not in known or target not in known:
-            raise BackendError(f"there is no sequence {source if source not in known else target}")
-        if self.end(target) or not 0 <= end <= self.end(source):
+        held = self.end(source)
+        if self.end(target) or not 0 <= end <= held:
             raise BackendError(f"sequence {target} cannot share {end} cells of sequence {source}")
+        if not end:
+            return
+        if end < held and not self._shape.can_cut:
+            raise Unsupported("truncate")
         self._low.llama_memory_seq_cp(self._memory, source, target, 0, end)
 
-    def save(self, sequence: int) -> bytes:
+    def save(self, sequence: int, start: int = 0) -> bytes:
         """See `KvContext.save`."""
+        if not 0 <= start <= self.end(sequence):
+            raise BackendError(f"sequence {sequence} does not reach position {start}")
+        if not start:
+            return self._state_of(sequence)
+        if not self._shape.can_cut:
+            raise Unsupported("truncate")
+        try:
+            self._low.llama_memory_seq_cp(self._memory, sequence, self._scratch, start, -1)
+            return self._state_of(self._scratch)
+        finally:
+            self._clear(self._scratch)
+
+    def _state_of(self, sequence: int) -> bytes:
         size = self._low.llama_state_seq_get_size(self._native, sequence)
         buffer = (ctypes.c_uint8 * size)()
         written = self._low.llama_state_seq_get_data(self._native, buffer, size, sequence)
@@ -126,20 +207,34 @@ class LlamaContext:
             raise BackendError(f"sequence {sequence} could not be saved: {last_words()}")
         return bytes(memoryview(buffer)[:written])
 
-    def load(self, sequence: int, state: bytes) -> None:
+    def load(self, sequence: int, state: bytes, start: int = 0) -> None:
         """See `KvContext.load`."""
-        if self.end(sequence):
-            raise BackendError(f"sequence {sequence} is not empty")
+        if self.end(sequence) != start:
+            raise BackendError(f"sequence {sequence} does not end at {start}")
+        if self._shape.layout is None:
+            raise Unsupported("snapshot")
+        end = check_state(state, self._shape.layout, start)
+        if end - start > self.cells:
+            raise NoRoom(f"{end - start} positions in {self.cells} cells")
+        try:
+            self._fill_scratch(state)
+            if int(self._low.llama_memory_seq_pos_max(self._memory, self._scratch)) + 1 != end:
+                raise BackendError(f"the state was loaded and does not end at {end}")
+            self._low.llama_memory_seq_cp(self._memory, self._scratch, sequence, 0, -1)
+        finally:
+            self._clear(self._scratch)
+
+    def _fill_scratch(self, state: bytes) -> None:
         forget_log()
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        read = self._low.llama_state_seq_set_data(self._native, buffer, len(state), sequence)
-        if read == 0:
-            self.drop(sequence)
-            words = last_words()
-            # Which of the two it was, llama.cpp says in words only.
-            if "available cells" in words:
-                raise NoRoom(f"no cells for the state: {words}")
-            raise BackendError(f"the state could not be loaded: {words}")
+        read = self._low.llama_state_seq_set_data(self._native, buffer, len(state), self._scratch)
+        if read == len(state):
+            return
+        words = last_words()
+        # Which of the two it was, llama.cpp says in words only.
+        if "available cells" in words:
+            raise NoRoom(f"no cells for the state: {words}")
+        raise BackendError(f"the state could not be loaded: {words}")
 
     def use_loras(self, adapters: Sequence[Any], scales: Sequence[float]) -> None:
         """Apply these low-rank adapters from now on. Before the first decode, or KV of two kinds would mix."""
@@ -173,10 +268,9 @@ class LlamaContext:
 def _params(settings: ContextSettings, flag: AbortFlag, spare: int) -> Any:
     low = library()
     params = low.llama_context_default_params()
-    params.n_ctx = settings.num_ctx + spare
+    params.n_ctx = settings.num_cells + spare
     params.n_batch = settings.num_batch + spare
     params.n_ubatch = settings.num_ubatch + spare
-    params.n_seq_max = MAX_SEQUENCES
     params.n_threads = settings.num_threads
     params.n_threads_batch = settings.num_threads_batch
     params.flash_attn_type = (
@@ -189,11 +283,3 @@ def _params(settings: ContextSettings, flag: AbortFlag, spare: int) -> Any:
     params.abort_callback = flag.callback
     params.abort_callback_data = flag.data
     return params
-
-
-def _cell_bytes(model: Any, settings: ContextSettings) -> int:
-    # An estimate from the shape: K and V of each layer. Exact for models whose layers are all alike.
-    low = library()
-    heads = low.llama_model_n_head(model) or 1
-    width = low.llama_model_n_embd(model) // heads * low.llama_model_n_head_kv(model)
-    return int(2 * low.llama_model_n_layer(model) * width * CACHE_TYPES[settings.kv_cache_type].bytes_each)

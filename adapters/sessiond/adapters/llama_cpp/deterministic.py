@@ -18,11 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sessiond.adapters.base import NoRoom, Run, SettingsError
-from sessiond.adapters.llama_cpp.context import LlamaContext
+from sessiond.adapters.llama_cpp.context import KvShape, LlamaContext
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
-_SCRATCH = 1
-"""The sequence that fills micro-batches up."""
 _TRIAL = 300
 """Tokens of the trial: more than the 256 cells by which llama.cpp grows its attention."""
 _TRIAL_SINGLES = 12
@@ -31,16 +29,18 @@ _TRIAL_SINGLES = 12
 class DeterministicContext(LlamaContext):
     """See the module."""
 
-    max_sequences = 1
     spare = WIDTHS[-1]
     row_width = 1
     """Rows of a micro-batch are a multiple of this."""
+
+    def _most_sequences(self, shape: KvShape) -> int:
+        return 1
 
     def decode(self, runs: Sequence[Run]) -> None:
         """See `KvContext.decode`: one micro-batch after the other, each filled up."""
         self._check(runs)
         [run] = runs
-        if run.position + len(run.tokens) > self.settings.num_ctx:  # the spare cells are not for it
+        if run.position + len(run.tokens) > self.cells:  # the spare cells are not for it
             raise NoRoom(f"no cells for {len(run.tokens)} more tokens")
         grain = max(self.row_width, self.settings.num_ubatch // self.row_width * self.row_width)
         for start in range(0, len(run.tokens), grain):
@@ -52,9 +52,9 @@ class DeterministicContext(LlamaContext):
                 self._compute([piece])
                 continue
             try:
-                self._compute([piece, Run(_SCRATCH, 0, [tokens[0]] * missing)])
+                self._compute([piece, Run(self._scratch, 0, [tokens[0]] * missing)])
             finally:
-                self.drop(_SCRATCH)
+                self._clear(self._scratch)
 
 
 def find_row_width(make: Callable[[int], DeterministicContext], vocab_size: int) -> int:

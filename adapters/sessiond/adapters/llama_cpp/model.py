@@ -18,15 +18,18 @@ from sessiond.adapters.base import (
     ModelFacts,
     ModelLoadError,
     ModelSettings,
+    Run,
     Sampling,
     SettingsError,
 )
-from sessiond.adapters.llama_cpp.context import LlamaContext
+from sessiond.adapters.llama_cpp.context import KvShape, LlamaContext
 from sessiond.adapters.llama_cpp.deterministic import DeterministicContext, find_row_width
+from sessiond.adapters.llama_cpp.devices import free_gpu_memory
 from sessiond.adapters.llama_cpp.gguf_head import check_model_file, file_digest
 from sessiond.adapters.llama_cpp.library import forget_log, last_words, library
 from sessiond.adapters.llama_cpp.sampler import SamplerChain
-from sessiond.adapters.llama_cpp.tuning import ModelDefaults, resolve
+from sessiond.adapters.llama_cpp.state import find_layout, parts
+from sessiond.adapters.llama_cpp.tuning import ModelDefaults, resolve, variants
 from sessiond.adapters.llama_cpp.vocab import Vocab
 
 BACKEND = "llama.cpp"
@@ -53,8 +56,9 @@ class LlamaModel:
         self._settings = settings
         self._vocab = Vocab(self._native)
         self._on_gpu = bool(low.llama_supports_gpu_offload()) and settings.num_gpu_layers != 0
-        self.facts = self._facts(path)
         self._trained = self._defaults()
+        self._shape = self._find_shape()
+        self.facts = self._facts(path)
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
         """See `Model.tokenize`."""
@@ -63,6 +67,20 @@ class LlamaModel:
     def pieces(self, tokens: Sequence[int]) -> list[bytes]:
         """See `Model.pieces`."""
         return self._vocab.pieces(tokens)
+
+    def variants(self, settings: ContextSettings) -> Sequence[ContextSettings]:
+        """See `Model.variants`."""
+        return variants(settings, self._trained, on_gpu=self._on_gpu)
+
+    def cell_bytes(self, settings: ContextSettings) -> int:
+        """See `Model.cell_bytes`."""
+        return self._shape.cell_bytes(resolve(settings, self._trained, on_gpu=self._on_gpu))
+
+    def free_memory(self) -> int | None:
+        """See `Model.free_memory`."""
+        if not self._on_gpu:
+            return None
+        return free_gpu_memory(self._settings.main_gpu if self._settings.split_mode == "none" else None)
 
     def new_context(self, settings: ContextSettings) -> LlamaContext:
         """See `Model.new_context`."""
@@ -74,7 +92,7 @@ class LlamaModel:
         return context
 
     def _context(self, kind: type[AnyContext], settings: ContextSettings) -> AnyContext:
-        context = kind(self._native, self.facts.vocab.size, settings)
+        context = kind(self._native, self._vocab.facts.size, settings, self._shape)
         context.use_loras(self._loras, [lora.scale for lora in self._settings.loras])
         return context
 
@@ -82,13 +100,15 @@ class LlamaModel:
         """A context with the row width that a trial found, once for each kind of attention and cells."""
 
         def small(width: int) -> DeterministicContext:
-            context = self._context(DeterministicContext, replace(settings, num_ctx=512, num_batch=512))
+            context = self._context(
+                DeterministicContext, replace(settings, num_ctx=512, num_cells=512, num_batch=512)
+            )
             context.row_width = width
             return context
 
         key = (settings.flash_attn, settings.kv_cache_type, settings.num_threads, settings.num_threads_batch)
         if key not in self._row_widths:
-            self._row_widths[key] = find_row_width(small, self.facts.vocab.size)
+            self._row_widths[key] = find_row_width(small, self._vocab.facts.size)
         context = self._context(DeterministicContext, settings)
         context.row_width = self._row_widths[key]
         return context
@@ -116,10 +136,39 @@ class LlamaModel:
         family = self._metadata("general.architecture")
         base = self._metadata(f"{family}.rope.freq_base")
         return ModelDefaults(
-            num_ctx=self.facts.num_ctx_train,
+            num_ctx=int(self._low.llama_model_n_ctx_train(self._native)),
             rope_freq_base=float(base) if base else ROPE_FREQ_BASE,
             rope_freq_scale=float(self._low.llama_model_rope_freq_scale_train(self._native)) or 1.0,
         )
+
+    def _find_shape(self) -> KvShape:
+        """What the model keeps of a sequence, as a state of two tokens shows it."""
+        low, model = self._low, self._native
+        # A sliding-window cache says yes to a truncation that leaves it incomplete: it counts as a no.
+        can_cut = not (
+            low.llama_model_is_recurrent(model)
+            or low.llama_model_is_hybrid(model)
+            or low.llama_model_n_swa(model)
+        )
+        unknown = KvShape(can_cut=can_cut, layout=None, numbers=0)
+        if low.llama_model_has_encoder(model):
+            return unknown
+        settings = resolve(
+            ContextSettings(num_ctx=min(64, self._trained.num_ctx)), self._trained, on_gpu=self._on_gpu
+        )
+        context = LlamaContext(model, self._vocab.facts.size, settings, unknown)
+        try:
+            context.decode([Run(0, 0, [0, 1])])
+            state = context.save(0)
+        except BackendError:
+            return unknown
+        finally:
+            context.close()
+        layout = find_layout(state)
+        if layout is None:
+            return unknown
+        token_bytes = sum(part.token_bytes for part in parts(state, layout))
+        return replace(unknown, layout=layout, numbers=token_bytes // 2)  # two bytes are an f16
 
     def _metadata(self, key: str) -> str:
         """A value of the file's metadata as text; empty if it is not there."""
@@ -131,9 +180,7 @@ class LlamaModel:
         low = self._low
         text = ctypes.create_string_buffer(256)
         low.llama_model_desc(self._native, text, len(text))
-        partial = not (low.llama_model_is_recurrent(self._native) or low.llama_model_is_hybrid(self._native))
-        # A sliding-window cache says yes to a truncation that leaves it incomplete: it counts as a no.
-        partial = partial and low.llama_model_n_swa(self._native) == 0
+        can_cut = self._shape.can_cut
         return ModelFacts(
             backend=BACKEND,
             backend_version=build_version(),
@@ -142,10 +189,14 @@ class LlamaModel:
             model_digest=file_digest(path),
             size_bytes=int(low.llama_model_size(self._native)),
             parameters=int(low.llama_model_n_params(self._native)),
-            num_ctx_train=int(low.llama_model_n_ctx_train(self._native)),
+            num_ctx_train=self._trained.num_ctx,
             vocab=self._vocab.facts,
             capabilities=Capabilities(
-                fork=partial, truncate=partial, snapshot=True, deterministic=partial, reports_reuse=True
+                fork=can_cut,
+                truncate=can_cut,
+                snapshot=self._shape.layout is not None,
+                deterministic=can_cut,
+                reports_reuse=True,
             ),
             notes=() if self._settings.extra_buffers else ("extra buffer types are off",),
         )

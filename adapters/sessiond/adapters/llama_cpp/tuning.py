@@ -15,6 +15,9 @@ DEFAULT_WINDOW = 8192
 DEFAULT_GRAIN = 256
 """Tokens of a micro-batch: what waits behind a prefill waits for one of them. Larger ones are hardly faster."""
 
+GRAINS = (128, 256, 512)
+"""Micro-batches that are worth a measurement."""
+
 
 @dataclass(frozen=True, slots=True)
 class CacheType:
@@ -52,11 +55,15 @@ def resolve(settings: ContextSettings, trained: ModelDefaults, *, on_gpu: bool) 
         raise SettingsError(
             "num_ctx", f"{num_ctx} is more than the {trained.num_ctx} the model was trained for"
         )
-    num_batch = min(settings.num_batch or 2048, num_ctx)
+    num_cells = settings.num_cells or num_ctx
+    if num_cells < num_ctx:
+        raise SettingsError("num_cells", f"{num_cells} cells are less than a window of {num_ctx}")
+    num_batch = min(settings.num_batch or 2048, num_cells)
     threads = _physical_cores()
     return replace(
         settings,
         num_ctx=num_ctx,
+        num_cells=num_cells,
         num_batch=num_batch,
         num_ubatch=min(settings.num_ubatch or DEFAULT_GRAIN, num_batch),
         num_threads=settings.num_threads or threads,
@@ -80,6 +87,47 @@ def _flash_attn(settings: ContextSettings, *, quantized: bool, on_gpu: bool) -> 
     return settings.flash_attn
 
 
+def variants(settings: ContextSettings, trained: ModelDefaults, *, on_gpu: bool) -> list[ContextSettings]:
+    """See `Model.variants`. The first is what `resolve` chooses; each other one differs from it in one thing, as all
+    combinations would be too many to measure. What helps a single token (`num_threads`) and what helps a batch
+    (`num_threads_batch`, `num_ubatch`) may be put together; attention counts for both.
+    """
+    default = resolve(settings, trained, on_gpu=on_gpu)
+    found = [default]
+
+    def add(**change: int | bool) -> None:
+        changed = replace(default, **change)  # type: ignore[arg-type]  # names and types are those below
+        if changed not in found:
+            found.append(changed)
+
+    if settings.flash_attn is None and not _needs_one_attention(default):
+        add(flash_attn=not default.flash_attn)
+    if not settings.num_ubatch:
+        for grain in GRAINS:
+            add(num_ubatch=min(grain, default.num_batch))
+    for threads in () if on_gpu else _thread_counts():
+        if not settings.num_threads:
+            add(num_threads=threads)
+        if not settings.num_threads_batch:
+            add(num_threads_batch=threads)
+    return found if len(found) > 1 else []
+
+
+def _needs_one_attention(settings: ContextSettings) -> bool:
+    """Whether flash attention is no matter of speed."""
+    return settings.deterministic or CACHE_TYPES[settings.kv_cache_type].quantized
+
+
+def _thread_counts() -> list[int]:
+    """All logical cores, the physical ones, and half of these: another program may need the rest."""
+    physical = _physical_cores()
+    return sorted({max(1, physical // 2), physical, _allowed_cores()})
+
+
 def _physical_cores() -> int:
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = _allowed_cores()
     return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def _allowed_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

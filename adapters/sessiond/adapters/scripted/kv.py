@@ -8,13 +8,13 @@ from itertools import chain
 
 from sessiond.adapters.base import Aborted, BackendError, ContextSettings, NoRoom, Run, Sampler, Unsupported
 from sessiond.adapters.scripted import answers, vocab
-from sessiond.adapters.scripted.cells import CELL_BYTES, Cell, pack, unpack
+from sessiond.adapters.scripted.cells import CELL_BYTES, Cell, mark, marked, pack, unpack
 from sessiond.adapters.scripted.sampler import ScriptedSampler
 from sessiond.adapters.scripted.script import Script
 
 
 class ScriptedKv:
-    """A context with `settings.num_ctx` cells. All of its KvContext methods raise BackendError once closed."""
+    """A context with `settings.num_cells` cells. All of its KvContext methods raise BackendError once closed."""
 
     def __init__(
         self, settings: ContextSettings, script: Script, root: bytes, *, max_sequences: int, no_truncate: bool
@@ -42,6 +42,10 @@ class ScriptedKv:
     @property
     def max_sequences(self) -> int:
         return len(self._held)
+
+    @property
+    def cells(self) -> int:
+        return self._settings.num_cells
 
     @property
     def cell_bytes(self) -> int:
@@ -88,12 +92,18 @@ class ScriptedKv:
     def end(self, sequence: int) -> int:
         return len(self._cells(sequence))
 
-    def truncate(self, sequence: int, end: int) -> bool:
+    def checkpoint(self, sequence: int) -> bytes:
+        cells = self._cells(sequence)
+        if not self._no_truncate:
+            return b""
+        return mark(self._root, len(cells), self._state_at(cells, len(cells)))
+
+    def truncate(self, sequence: int, end: int, checkpoint: bytes = b"") -> bool:
         cells = self._cells(sequence)
         if end < 0:
             raise BackendError(f"scripted: {end} is no position")
         if end < len(cells):
-            if self._no_truncate:
+            if not self._can_cut(cells, end, checkpoint):
                 return False
             self._release(sequence, end)
         return True
@@ -102,26 +112,32 @@ class ScriptedKv:
         self._cells(sequence)
         self._release(sequence, 0)
 
-    def share(self, source: int, target: int, end: int) -> None:
+    def share(self, source: int, target: int, end: int, checkpoint: bytes = b"") -> None:
         cells = self._cells(source)
         self._check_empty(target)
         if not 0 <= end <= len(cells):
             raise BackendError(f"scripted: sequence {source} holds {len(cells)} positions, not {end}")
-        if self._no_truncate and end < len(cells):
-            # A model that cannot cut a sequence has only its last state, and so no shorter one to share.
+        if not self._can_cut(cells, end, checkpoint):
             raise Unsupported("truncate")
         self._held[target] = cells[:end]
         for cell in self._held[target]:
             cell.sequences |= 1 << target
 
-    def save(self, sequence: int) -> bytes:
-        return pack(self._root, self._cells(sequence))
+    def save(self, sequence: int, start: int = 0) -> bytes:
+        cells = self._cells(sequence)
+        if not 0 <= start <= len(cells):
+            raise BackendError(f"scripted: sequence {sequence} holds {len(cells)} positions, not {start}")
+        if start and self._no_truncate:
+            raise Unsupported("truncate")
+        return pack(self._root, cells[start:], start)
 
-    def load(self, sequence: int, state: bytes) -> None:
-        self._check_empty(sequence)
-        cells = unpack(self._root, state, sequence)
+    def load(self, sequence: int, state: bytes, start: int = 0) -> None:
+        held = self._cells(sequence)
+        if len(held) != start:
+            raise BackendError(f"scripted: sequence {sequence} holds {len(held)} positions, not {start}")
+        cells = unpack(self._root, state, sequence, start)
         self._check_room(len(cells))
-        self._held[sequence] = cells
+        held += cells
         self._used += len(cells)
 
     def abort(self) -> None:
@@ -134,6 +150,20 @@ class ScriptedKv:
         self._closed = True
         self._held = [[] for _ in self._held]
         self._used = 0
+
+    def _state_at(self, cells: Sequence[Cell], end: int) -> bytes:
+        return cells[end - 1].state if end else self._root
+
+    def _can_cut(self, cells: Sequence[Cell], end: int, checkpoint: bytes) -> bool:
+        """Whether a sequence of these cells can return to `end`. A model that cannot cut has only its last state;
+        an earlier one comes from a checkpoint, and must be the one of these very tokens.
+        """
+        if not self._no_truncate or end in {0, len(cells)}:
+            return True
+        try:
+            return marked(self._root, checkpoint) == (end, self._state_at(cells, end))
+        except BackendError:
+            return False
 
     def _check_open(self) -> None:
         if self._closed:
@@ -150,7 +180,7 @@ class ScriptedKv:
             raise BackendError(f"scripted: sequence {sequence} is not empty")
 
     def _check_room(self, count: int) -> None:
-        free = self._settings.num_ctx - self._used
+        free = self.cells - self._used
         if count > free:
             raise NoRoom(f"scripted: {count} cells are needed and {free} are free")
 

@@ -18,6 +18,7 @@ from sessiond.adapters.base import (
     Unsupported,
 )
 from sessiond.adapters.scripted import answers, vocab
+from sessiond.adapters.scripted.cells import CELL_BYTES
 from sessiond.adapters.scripted.kv import ScriptedKv
 from sessiond.adapters.scripted.options import Options
 from sessiond.adapters.scripted.prompt import ScriptedPrompt
@@ -64,11 +65,20 @@ class ScriptedModel:
         vocab.check(tokens)
         return [vocab.PIECES[token] for token in tokens]
 
+    def variants(self, settings: ContextSettings) -> Sequence[ContextSettings]:
+        return ()  # its time is a script: nothing is faster
+
+    def cell_bytes(self, settings: ContextSettings) -> int:
+        return CELL_BYTES if self._exposes_kv else 0
+
+    def free_memory(self) -> int | None:
+        return None
+
     def new_context(self, settings: ContextSettings) -> KvContext | PromptContext:
         if self._closed:
             raise BackendError("scripted: the model is closed")
         options = self._options
-        resolved = resolve(settings, options.num_ctx)
+        resolved = resolve(settings, options.num_ctx, options.num_cells)
         context: ScriptedKv | ScriptedPrompt
         if self._exposes_kv:
             context = ScriptedKv(

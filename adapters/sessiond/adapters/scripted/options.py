@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, fields
 from sessiond.adapters.base import ModelLoadError
 from sessiond.adapters.scripted.script import Death
 
-_KV_ONLY = frozenset({"max_sequences", "no_truncate"})
+_KV_ONLY = frozenset({"max_sequences", "no_truncate", "num_cells"})
 _PROMPT_ONLY = frozenset({"silent"})
-_NOT_IN_DIGEST = frozenset({"die", "load_ms", "max_sequences", "silent", "step_ms"})
+_NOT_IN_DIGEST = frozenset({"die", "load_ms", "max_sequences", "num_cells", "silent", "step_ms"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,9 @@ class Options:
     """What a model's name asks for; the field names are the options' names."""
 
     num_ctx: int = 4096
-    """Cells of a context that leaves the choice open, and the window that the model was trained for."""
+    """Window of a context that leaves the choice open, and the one that the model was trained for."""
+    num_cells: int = 0
+    """Cells of a context that leaves the choice open, if they are more than its window; KV only."""
     step_ms: float = 0.0
     """Duration of each micro-batch in milliseconds; an abort cuts it short."""
     load_ms: float = 0.0
@@ -95,6 +97,7 @@ def _death(value: str | None) -> Death:
 
 _READERS: dict[str, Callable[[str | None], object]] = {
     "num_ctx": _count,
+    "num_cells": _count,
     "step_ms": _milliseconds,
     "load_ms": _milliseconds,
     "die": _death,

@@ -1,0 +1,181 @@
+"""What llama.cpp's bytes of a sequence say of themselves, read before llama.cpp is given them.
+
+Such bytes come from files. llama.cpp looks at the types and sizes in them, but takes any position and any number of
+recurrent states: a negative position spoils the cells, and two states end the process. So a state is walked here
+from its first byte to its last, and loaded only if it says what was expected.
+
+The format differs with the kind of memory. Which of the known ones a model has is found by trial: the one that
+explains a state of the model itself to its last byte.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from sessiond.adapters.base import BackendError
+
+_MAGIC = 0xAF143CD8
+_PLAIN_CELL = 12
+"""Position, number of sequences, sequence."""
+_LONG_CELL = 24
+"""The same with two more positions and the token, which some models keep for each cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Of what parts a model's states are, in their order."""
+
+    attention: int
+    """Parts with cells for each token: two where a sliding window has its own."""
+    recurrent: bool
+    """Whether a part with one state for all tokens follows."""
+    cell_size: int = _PLAIN_CELL
+    has_values: bool = True
+    """Whether the cells hold values beside keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a state."""
+
+    positions: np.ndarray[Any, np.dtype[np.int32]]
+    """In the order of the cells."""
+    token_bytes: int
+    """Bytes of KV for each token."""
+
+
+LAYOUTS = tuple(
+    Layout(attention, recurrent, cell_size, has_values)
+    for (attention, recurrent), cell_size, has_values in product(
+        ((1, False), (2, False), (0, True), (1, True), (2, True)), (_PLAIN_CELL, _LONG_CELL), (True, False)
+    )
+)
+
+
+def find_layout(state: bytes) -> Layout | None:
+    """The layout that explains these bytes whole; None if no known one does."""
+    for layout in LAYOUTS:
+        try:
+            parts(state, layout)
+        except BackendError:
+            continue
+        return layout
+    return None
+
+
+def parts(state: bytes, layout: Layout) -> list[Part]:
+    """The parts of a state. Raises BackendError for bytes that are not exactly one state of that layout."""
+    walk = _Walk(state)
+    if walk.number("I") != _MAGIC:
+        raise BackendError("not the state of a sequence")
+    walk.number("i")  # the sequence that was saved
+    found = [_attention(walk, layout) for _ in range(layout.attention)]
+    if layout.recurrent:
+        found.append(_recurrent(walk))
+    walk.finish()
+    return found
+
+
+def check_state(state: bytes, layout: Layout, start: int) -> int:
+    """Where a sequence ends that gets these positions from `start` on. Raises BackendError for any doubt."""
+    found = parts(state, layout)
+    first = found[0].positions
+    if layout.attention:
+        end = start + len(first)
+        if not np.array_equal(np.sort(first), np.arange(start, end, dtype=np.int32)):
+            raise BackendError(f"the state does not hold the positions from {start} on, each once")
+    else:
+        end = int(first[0]) + 1 if len(first) else 0
+    for other in found[1:] if layout.attention else found:
+        check_tail(other, end)
+    return end
+
+
+def check_tail(part: Part, end: int) -> None:
+    """Raises BackendError unless the part holds the positions before `end` without a gap, as far back as it goes."""
+    ordered = np.sort(part.positions)
+    if not np.array_equal(ordered, np.arange(end - len(ordered), end, dtype=np.int32)) or bool(end) != bool(
+        len(ordered)
+    ):
+        raise BackendError(f"the state does not hold the positions before {end}")
+    if len(ordered) > end:
+        raise BackendError("the state holds a position below 0")
+
+
+def _attention(walk: _Walk, layout: Layout) -> Part:
+    if walk.number("I") != 1:
+        raise BackendError("the state has more than one stream")
+    count = walk.number("I")
+    if not count:
+        return Part(np.zeros(0, np.int32), 0)
+    cells = np.frombuffer(walk.take(count * layout.cell_size), np.int32).reshape(count, -1)
+    if (cells[:, 1] != 1).any():
+        raise BackendError("a cell of the state is not of one sequence")
+    transposed, layers = walk.number("I"), walk.number("I")
+    token_bytes = sum(walk.rows(count) for _ in range(layers))
+    if layout.has_values:
+        token_bytes += sum(walk.columns(count) if transposed else walk.rows(count) for _ in range(layers))
+    return Part(cells[:, 0], token_bytes)
+
+
+def _recurrent(walk: _Walk) -> Part:
+    count = walk.number("I")
+    if count > 1:
+        raise BackendError("the state has more than one recurrent state")
+    positions: list[int] = []
+    for _ in range(count):
+        positions.append(walk.number("i"))
+        if walk.number("I"):
+            raise BackendError("a recurrent state names sequences")
+    transposed, _layers = walk.number("I"), walk.number("I")
+    if transposed:
+        raise BackendError("a recurrent state stands transposed")
+    while not walk.done():  # not all layers are recurrent, and which ones are, the state does not say
+        walk.rows(count)
+    return Part(np.array(positions, np.int32), 0)
+
+
+class _Walk:
+    """Reads numbers and blocks from the first byte on."""
+
+    def __init__(self, state: bytes) -> None:
+        self._state = memoryview(state)
+        self._at = 0
+
+    def take(self, size: int) -> memoryview:
+        end = self._at + size
+        if end > len(self._state):
+            raise BackendError("the state ends too early")
+        found = self._state[self._at : end]
+        self._at = end
+        return found
+
+    def number(self, kind: str) -> int:
+        form = struct.Struct(f"={kind}")
+        return int(form.unpack(self.take(form.size))[0])
+
+    def rows(self, count: int) -> int:
+        """Skip a layer of one row for each cell; the bytes of a row."""
+        self.number("i")  # its type
+        size = self.number("Q")
+        self.take(count * size)
+        return size
+
+    def columns(self, count: int) -> int:
+        """Skip a layer that stands transposed; the bytes for each cell."""
+        self.number("i")  # its type
+        size = self.number("I") * self.number("I")
+        self.take(count * size)
+        return size
+
+    def done(self) -> bool:
+        return self._at == len(self._state)
+
+    def finish(self) -> None:
+        if not self.done():
+            raise BackendError("the state goes on behind its end")
