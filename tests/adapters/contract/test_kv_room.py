@@ -59,3 +59,14 @@ def test_where_cells_lie_does_not_show(kv: KvBench) -> None:
     prefill(context, 1, tokens[:60])
     context.drop(0)
     kv.assert_as_fresh(context, prefill(context, 1, tokens[60:]), tokens)
+
+
+def test_there_may_be_more_cells_than_one_sequence_can_fill(kv: KvBench) -> None:
+    context = kv.open(num_ctx=256, num_cells=768)
+    assert context.cells == 768
+    tokens = tokens_of(kv.model, 256)
+    for sequence in range(3):
+        prefill(context, sequence, tokens)
+    with pytest.raises(NoRoom):
+        context.decode([Run(3, 0, tokens[:1])])
+    assert [context.end(sequence) for sequence in range(4)] == [256, 256, 256, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .kit import KvBench, prefill, tokens_of
+from .kit import KvBench, prefill, small, tokens_of
 
 
 def test_a_sequence_ends_where_its_tokens_end(kv: KvBench) -> None:
@@ -17,8 +17,14 @@ def test_there_are_several_sequences(kv: KvBench) -> None:
     assert kv.open().max_sequences >= 4
 
 
-def test_cells_have_a_size(kv: KvBench) -> None:
-    assert kv.open().cell_bytes > 0
+def test_cells_have_a_size_that_is_known_before(kv: KvBench) -> None:
+    context = kv.open()
+    assert context.cell_bytes == kv.model.cell_bytes(small()) > 0
+
+
+def test_free_memory_is_a_number_where_it_is_not_the_machine_s_own(kv: KvBench) -> None:
+    free = kv.model.free_memory()
+    assert free is None or free > 0
 
 
 def test_a_cut_sequence_goes_on_as_if_it_had_ended_there(kv: KvBench) -> None:

@@ -10,7 +10,7 @@ from .kit import small
 
 
 def _assert_closed(settings: ContextSettings) -> None:
-    assert settings.num_ctx > 0
+    assert 0 < settings.num_ctx <= settings.num_cells
     assert 0 < settings.num_ubatch <= settings.num_batch
     assert settings.num_threads > 0
     assert settings.num_threads_batch > 0
@@ -52,6 +52,22 @@ def test_resolved_settings_give_the_same_context_again(model: Model) -> None:
     finally:
         again.close()
         first.close()
+
+
+def test_cells_are_as_many_as_the_window_or_as_asked_for(model: Model) -> None:
+    plain, roomy = model.new_context(small(num_ctx=256)), model.new_context(small(num_ctx=256, num_cells=768))
+    try:
+        assert (plain.settings.num_ctx, plain.settings.num_cells) == (256, 256)
+        assert (roomy.settings.num_ctx, roomy.settings.num_cells) == (256, 768)
+    finally:
+        plain.close()
+        roomy.close()
+
+
+def test_cells_below_the_window_are_refused(model: Model) -> None:
+    with pytest.raises(SettingsError) as caught:
+        model.new_context(small(num_ctx=512, num_cells=511))
+    assert caught.value.setting == "num_cells"
 
 
 def test_a_deterministic_context_says_so(model: Model) -> None:

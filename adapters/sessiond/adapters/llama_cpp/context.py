@@ -214,6 +214,8 @@ class LlamaContext:
         if self._shape.layout is None:
             raise Unsupported("snapshot")
         end = check_state(state, self._shape.layout, start)
+        if end == start:
+            return
         if end - start > self.cells:
             raise NoRoom(f"{end - start} positions in {self.cells} cells")
         try:

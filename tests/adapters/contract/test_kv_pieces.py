@@ -1,0 +1,134 @@
+"""KV of a part of a sequence: saved alone, and put together again behind what is there."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from sessiond.adapters.base import BackendError, NoRoom
+
+from .kit import KvBench, prefill, tokens_of
+
+_CUTS = (0, 30, 31, 75, 100)
+
+
+@pytest.fixture(autouse=True)
+def _only_with_cuts(kv: KvBench) -> None:
+    if not kv.model.facts.capabilities.truncate:
+        pytest.skip("states of such a model come whole")
+
+
+def test_pieces_put_together_go_on_as_the_whole(kv: KvBench) -> None:
+    tokens = tokens_of(kv.model, 101)
+    first, second = kv.open_branching(), kv.open_branching()
+    prefill(first, 0, tokens_of(kv.model, 20, "in the way "))
+    pieces: list[bytes] = []
+    for start, end in pairwise(_CUTS):
+        prefill(first, 1, tokens[start:end])
+        pieces.append(first.save(1, start))
+    prefill(second, 0, tokens_of(kv.model, 50, "in another way "))
+    for start, piece in zip(_CUTS, pieces, strict=False):
+        second.load(1, piece, start)
+    assert second.end(1) == 100
+    kv.assert_as_fresh(second, prefill(second, 1, tokens[-1:]), tokens)
+
+
+def test_a_piece_stands_on_a_shared_prefix(kv: KvBench) -> None:
+    tokens = tokens_of(kv.model, 81)
+    context = kv.open_branching()
+    prefill(context, 0, tokens[:-1])
+    piece = context.save(0, 50)
+    context.share(0, 1, 50)
+    context.drop(0)
+    context.load(1, piece, 50)
+    kv.assert_as_fresh(context, prefill(context, 1, tokens[-1:]), tokens)
+
+
+def test_a_piece_takes_only_its_own_cells(kv: KvBench) -> None:
+    context = kv.open(num_ctx=256)
+    prefill(context, 0, tokens_of(kv.model, 200))
+    piece = context.save(0, 150)
+    context.share(0, 1, 150)
+    context.load(1, piece, 150)
+    context.drop(0)
+    prefill(context, 1, tokens_of(kv.model, 56))
+    assert context.end(1) == 256
+
+
+def test_a_later_piece_is_smaller(kv: KvBench) -> None:
+    context = kv.open()
+    prefill(context, 0, tokens_of(kv.model, 200))
+    assert len(context.save(0, 150)) < len(context.save(0, 100)) < len(context.save(0))
+
+
+def test_saving_a_piece_changes_nothing(kv: KvBench) -> None:
+    context, tokens = kv.open_branching(), tokens_of(kv.model, 60)
+    prefill(context, 0, tokens[:-1])
+    assert context.save(0, 20) == context.save(0, 20)
+    assert context.end(0) == 59
+    kv.assert_as_fresh(context, prefill(context, 0, tokens[-1:]), tokens)
+
+
+def test_an_empty_piece_is_one(kv: KvBench) -> None:
+    context = kv.open()
+    prefill(context, 0, tokens_of(kv.model, 40))
+    piece = context.save(0, 40)
+    context.load(0, piece, 40)
+    assert context.end(0) == 40
+
+
+def test_only_what_is_there_is_saved(kv: KvBench) -> None:
+    context = kv.open()
+    prefill(context, 0, tokens_of(kv.model, 40))
+    for sequence, start in ((0, 41), (0, -1), (1, 1), (context.max_sequences, 0)):
+        with pytest.raises(BackendError):
+            context.save(sequence, start)
+
+
+def test_a_piece_is_loaded_where_it_belongs_and_nowhere_else(kv: KvBench) -> None:
+    context, tokens = kv.open_branching(), tokens_of(kv.model, 60)
+    prefill(context, 0, tokens[:-1])
+    piece, whole = context.save(0, 30), context.save(0)
+    context.share(0, 1, 30)
+    context.share(0, 2, 29)
+    for sequence, state, start in (
+        (1, piece, 29),
+        (1, piece, 0),
+        (1, whole, 30),
+        (2, piece, 29),
+        (2, piece, 30),
+        (3, piece, 0),
+        (3, piece, 30),
+    ):
+        with pytest.raises(BackendError):
+            context.load(sequence, state, start)
+    assert [context.end(sequence) for sequence in range(4)] == [59, 30, 29, 0]
+    context.load(1, piece, 30)
+    kv.assert_as_fresh(context, prefill(context, 1, tokens[-1:]), tokens)
+
+
+def test_a_damaged_piece_leaves_what_was_there(kv: KvBench) -> None:
+    context, tokens = kv.open_branching(), tokens_of(kv.model, 60)
+    prefill(context, 0, tokens[:-1])
+    piece = context.save(0, 30)
+    context.share(0, 1, 30)
+    for spoilt in (b"", piece[:40], piece[:-1], piece + b"\0", bytes(len(piece))):
+        with pytest.raises(BackendError):
+            context.load(1, spoilt, 30)
+        assert context.end(1) == 30
+    kv.assert_as_fresh(context, prefill(context, 1, tokens[30:]), tokens)
+
+
+def test_without_room_nothing_of_a_piece_is_loaded(kv: KvBench) -> None:
+    context, tokens = kv.open_branching(num_ctx=256), tokens_of(kv.model, 121)
+    prefill(context, 0, tokens[:-1])
+    piece = context.save(0, 20)
+    assert context.truncate(0, 20)
+    prefill(context, 1, tokens_of(kv.model, context.cells - 60))
+    with pytest.raises(NoRoom):
+        context.load(0, piece, 20)
+    assert (context.end(0), context.end(1)) == (20, context.cells - 60)
+    context.drop(1)
+    context.load(0, piece, 20)
+    kv.assert_as_fresh(context, prefill(context, 0, tokens[-1:]), tokens)
