@@ -1,0 +1,121 @@
+"""The daemon's side of a comparison: turns through its socket, timed where the client sees them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from sessiond.client import Client, Config, DecodeConfig, PrefixInput, Session
+from sessiond.v1.config_pb2 import LogitBias
+from sessiond.v1.context_pb2 import PrefixStatus, StreamChunk, SuffixStatus
+
+Result = TypeVar("Result")
+
+ROOM = 512
+"""Tokens of a session's window beside what is put into it."""
+
+_NEVER = -1e5
+"""A bias with which a token is never chosen."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """What a turn cost, as the client sees it. Times are those of `time.perf_counter`."""
+
+    begun: float
+    prefix: PrefixStatus = field(default_factory=PrefixStatus)
+    suffix: SuffixStatus = field(default_factory=SuffixStatus)
+    stamps: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
+    """When chunks came, and with how many tokens."""
+    text: str = ""
+    ended: float = 0.0
+
+    @property
+    def first_at(self) -> float:
+        """When the first token came, or the word that there is none."""
+        return self.stamps[0][0] if self.stamps else self.ended
+
+    @property
+    def first_token_ms(self) -> float:
+        """From the request to the first token."""
+        return (self.first_at - self.begun) * 1e3
+
+    @property
+    def token_ms(self) -> float:
+        """Each token after the first; 0 if there was none."""
+        after = sum(count for _, count in self.stamps[1:])
+        return (self.stamps[-1][0] - self.first_at) * 1e3 / after if after else 0.0
+
+    def take(self, chunk: StreamChunk) -> None:
+        """Note a chunk that came just now."""
+        self.ended = time.perf_counter()
+        self.text += chunk.text
+        if chunk.token_ids:
+            self.stamps.append((self.ended, len(chunk.token_ids)))
+
+
+def greedy(tokens: int, never: Sequence[int] = ()) -> DecodeConfig:
+    """So many of the likeliest tokens; none of `never`."""
+    return DecodeConfig(
+        max_tokens=tokens, logit_bias=[LogitBias(token_id=token, bias=_NEVER) for token in never]
+    )
+
+
+def complete(session: Session, suffix: str, config: DecodeConfig, prefix: PrefixInput | None = None) -> Turn:
+    """One whole turn: the prefix if one is given, the suffix in the place of the last one, the answer."""
+    turn = Turn(time.perf_counter())
+    for event in session.complete(suffix, mode="replace", prefix=prefix, config=config):
+        if event.HasField("prefix_status"):
+            turn.prefix = event.prefix_status
+        elif event.HasField("suffix_status"):
+            turn.suffix = event.suffix_status
+        else:
+            turn.take(event.chunk)
+    return turn
+
+
+def decode(session: Session, config: DecodeConfig) -> Turn:
+    """The answer alone, after all that is resident."""
+    turn = Turn(time.perf_counter())
+    for chunk in session.decode(config):
+        turn.take(chunk)
+    return turn
+
+
+@contextmanager
+def sessions(
+    client: Client, root: Path, number: int, window: int, *, room: int = ROOM, deterministic: bool = False
+) -> Generator[list[Session]]:
+    """So many sessions on one workspace, each with a key of its own, for `window` tokens and `room` more; closed at
+    the end.
+    """
+    config = Config(num_ctx=window + room, prompt_format="raw", deterministic=deterministic)
+    root.mkdir(exist_ok=True)
+    opened: list[Session] = []
+    with ExitStack() as stack:
+        for index in range(number):
+            session = client.open_session(workspace_root=root, key=str(index), config=config)
+            stack.callback(session.close)
+            opened.append(session)
+        yield opened
+
+
+def at_once(acts: Sequence[Callable[[], Result]]) -> tuple[float, list[Result]]:
+    """Begin all acts at one moment, each in a thread. That moment, and what they return, in their order."""
+    gate = threading.Barrier(len(acts) + 1)
+
+    def go(act: Callable[[], Result]) -> Result:
+        gate.wait()
+        return act()
+
+    with ThreadPoolExecutor(len(acts)) as pool:
+        running = [pool.submit(go, act) for act in acts]
+        gate.wait()
+        begun = time.perf_counter()
+        return begun, [each.result() for each in running]
