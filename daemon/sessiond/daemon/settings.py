@@ -16,6 +16,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from sessiond.daemon.machine import total_memory
+
+TIER_SHARE = 0.1
+"""Of the machine's memory, what KV without cells may take for each engine where no setting says otherwise."""
+
 CONFIG_VARIABLE = "SESSIOND_CONFIG"
 
 
@@ -51,12 +56,22 @@ class Settings(BaseSettings):
     state_dir: Path = Field(default_factory=lambda: platformdirs.user_state_path("sessiond"))
     num_ctx: int = Field(default=0, ge=0, le=1 << 24)
     """The window of sessions that leave it open, in tokens; 0 leaves it to the backend."""
+    kv_memory_mb: int = Field(default=0, ge=0, le=1 << 24)
+    """What the cells of all workspaces may take together, in MiB; 0 is what the machine has free, less a reserve."""
+    memory_tier_mb: int | None = Field(default=None, ge=0, le=1 << 24)
+    """What each engine may keep of KV that left its cells, in MiB; left open, it is a tenth of the machine's memory."""
     max_sessions: int = Field(default=16, ge=1, le=4096)
     max_message_bytes: int = Field(default=128 << 20, ge=1 << 16, le=1 << 30)
     stop_grace_s: float = Field(default=10.0, ge=0.0, le=3600.0)
     """How long running turns may take to end after SIGTERM."""
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def memory_tier_bytes(self) -> int:
+        """`memory_tier_mb`, in bytes."""
+        if self.memory_tier_mb is not None:
+            return self.memory_tier_mb << 20
+        return int(total_memory() * TIER_SHARE)
 
     @classmethod
     def settings_customise_sources(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable
 from typing import Any
 
 from sessiond.daemon.engine.arena import Arena
-from sessiond.daemon.engine.loop import Job, Loop, Rank
+from sessiond.daemon.engine.loop import Job, Loop
+from sessiond.daemon.engine.schedule import Rank
 from sessiond.daemon.engine.work import Work
 
 MOST_TURNS = 2000
@@ -40,7 +42,8 @@ class Driven:
     def submit(self, arena: Arena, work: Work[Any], rank: Rank = Rank.PREFILL) -> tuple[int, Outcome]:
         """The job's id, and what will become of it."""
         outcome, job_id = Outcome(), next(self._ids)
-        job = Job(job_id, "it", arena, rank, work, outcome.done, outcome.failed)
+        branch = inspect.getgeneratorlocals(work)["branch"]
+        job = Job(job_id, branch, arena, rank, work, outcome.done, outcome.failed)
         self.loop.call(lambda: self.loop.submit(job))
         return job_id, outcome
 

@@ -11,7 +11,9 @@ from tests.daemon.engine.watched import Watched
 
 from sessiond.adapters.base import BackendError, NoRoom, Sampling
 from sessiond.daemon.engine.kv_arena import KvArena
-from sessiond.daemon.engine.loop import Cancelled, Loop, Rank
+from sessiond.daemon.engine.loop import Cancelled, Loop
+from sessiond.daemon.engine.memory_tier import MemoryTier
+from sessiond.daemon.engine.schedule import Rank
 from sessiond.daemon.engine.work import Finish
 
 
@@ -26,12 +28,17 @@ class Place:
     """An arena with branches, over a context that is watched."""
 
     def __init__(
-        self, *branches: str, num_ctx: int = 256, max_sequences: int = 16, no_truncate: bool = False
+        self,
+        *branches: str,
+        num_ctx: int = 256,
+        max_sequences: int = 16,
+        no_truncate: bool = False,
+        tier: int = 1 << 20,
     ) -> None:
         flag = ",no_truncate" if no_truncate else ""
         model = load(f"scripted-kv:max_sequences={max_sequences}{flag}")
         self.context = Watched(kv_context(model, num_ctx=num_ctx, num_batch=32, num_ubatch=4))
-        self.arena = KvArena(model, self.context.as_context())
+        self.arena = KvArena(model, self.context.as_context(), MemoryTier(tier))
         self.loop = Driven(Loop())
         for branch in branches:
             self.arena.open(branch)
@@ -100,17 +107,27 @@ def test_a_failing_backend_fails_its_jobs_alone() -> None:
     place.arena.check_integrity()
 
 
-def test_one_without_room_does_not_fail_its_neighbours() -> None:
-    """Each would fit alone; the batch of both does not, and the second one gives way."""
+def test_one_without_room_waits_until_there_is_some() -> None:
+    """Each would fit alone; the batch of both does not, and the second one waits for the end of the first."""
     place = Place("one", "two", num_ctx=16)
     place.advance("one", [1] * 12)
     work = place.arena.generate("one", [1] * 12, Sampling(), 1, _ignored)
     _, one = place.loop.submit(place.arena, work, Rank.DECODE)
     _, two = place.loop.submit(place.arena, place.arena.advance("two", [2] * 4, _quiet))
     place.loop.until(lambda: one.over and two.over)
-    assert isinstance(two.error, NoRoom)
-    assert one.error is None
+    assert (one.error, two.error) == (None, None)
     assert place.arena.tokens("one") == [1] * 12 + fresh_answer([1] * 12, 1)
+    assert place.arena.residence("one") == (0, 13)  # idle then, and in memory
+    place.arena.check_integrity()
+
+
+def test_without_memory_what_a_branch_holds_is_not_taken() -> None:
+    place = Place("one", "two", num_ctx=16, tier=0)
+    place.advance("one", [1] * 13)
+    with pytest.raises(NoRoom):
+        place.advance("two", [2] * 4)
+    assert place.arena.residence("one") == (13, 0)
+    place.advance("two", [2] * 3)
     place.arena.check_integrity()
 
 
@@ -169,23 +186,16 @@ def test_a_cancel_reaches_into_the_decode() -> None:
     place.arena.check_integrity()
 
 
-def test_logits_of_a_batch_are_not_taken_for_those_of_a_shorter_branch() -> None:
-    """Two answers go different ways from one token that both computed in one batch. The second branch stands
-    before the fork then, and the row of its run is the one behind it.
-    """
+def test_two_that_begin_alike_compute_what_they_share_once() -> None:
     place = Place("one", "two")
-    jobs = [
-        place.loop.submit(
-            place.arena, place.arena.generate(name, tokens, Sampling(), 3, _ignored), Rank.DECODE
-        )
-        for name, tokens in (("one", [1, 2]), ("two", [1, 3]))
+    outcomes = [
+        place.loop.submit(place.arena, place.arena.logits(name, tokens))[1]
+        for name, tokens in (("one", [1, 2, 3, 4]), ("two", [1, 2, 3, 5]))
     ]
-    place.loop.loop.turn()
-    assert place.arena.tokens("two") == [1]
-    place.loop.loop.cancel(jobs[0][0])
-    place.loop.loop.cancel(jobs[1][0])
-    place.loop.until(lambda: all(outcome.over for _, outcome in jobs))
-    assert place.answer("two", [1]) == fresh_answer([1], 5)
+    place.loop.until(lambda: all(outcome.over for outcome in outcomes))
+    assert [outcome.value for outcome in outcomes] == [fresh_logits([1, 2, 3, 4]), fresh_logits([1, 2, 3, 5])]
+    assert place.context.batches == [4, 1]
+    place.arena.check_integrity()
 
 
 def test_jobs_that_end_in_many_threads_sight() -> None:

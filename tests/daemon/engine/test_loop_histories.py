@@ -15,8 +15,9 @@ from tests.daemon.engine.watched import Watched
 from sessiond.adapters.base import ContextSettings, KvContext, NoRoom, Sampling
 from sessiond.daemon.engine.arena import Arena
 from sessiond.daemon.engine.kv_arena import KvArena
-from sessiond.daemon.engine.loop import Cancelled, Loop, Rank
+from sessiond.daemon.engine.loop import Cancelled, Loop
 from sessiond.daemon.engine.prompt_arena import PromptArena
+from sessiond.daemon.engine.schedule import Rank
 from sessiond.daemon.engine.work import Finish, Reuse
 
 MOST = 6

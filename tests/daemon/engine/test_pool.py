@@ -38,7 +38,7 @@ def deaths() -> Deaths:
 
 @pytest_asyncio.fixture
 async def pool(deaths: Deaths) -> AsyncGenerator[EnginePool, None]:
-    made = EnginePool(deaths.tell)
+    made = EnginePool(lambda _engine: None, deaths.tell)
     yield made
     await made.stop()
     assert not _children()

@@ -68,7 +68,7 @@ async def test_what_the_engine_cannot_do_is_told(process: EngineProcess) -> None
     assert (raised.value.kind, raised.value.field) == ("setting", "kv_cache_type")
     with pytest.raises(EngineFailed):
         await engine.pieces([10**6])
-    await engine.open("it", "it", ContextSettings(num_ctx=8))
+    await engine.open("it", "it", ContextSettings(num_ctx=8, num_cells=8))
     with pytest.raises(EngineFailed) as raised:
         await engine.advance("it", [1] * 9, lambda _d, _t: None, _held)
     assert raised.value.kind == "no_room"

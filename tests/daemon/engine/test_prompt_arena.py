@@ -10,8 +10,9 @@ from tests.daemon.engine.driven import Driven
 from tests.daemon.engine.scripted import fresh_answer, load, prompt_context
 
 from sessiond.adapters.base import PromptContext, Prompted, Sampling, Unsupported
-from sessiond.daemon.engine.loop import Cancelled, Loop, Rank
+from sessiond.daemon.engine.loop import Cancelled, Loop
 from sessiond.daemon.engine.prompt_arena import PromptArena
+from sessiond.daemon.engine.schedule import Rank
 from sessiond.daemon.engine.work import Finish, Reuse, Waited
 
 

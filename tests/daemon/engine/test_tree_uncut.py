@@ -8,7 +8,8 @@ from tests.daemon.engine.scripted import fresh_answer, fresh_logits, kv_context,
 
 from sessiond.adapters.base import Sampling
 from sessiond.daemon.engine.kv_arena import KvArena
-from sessiond.daemon.engine.loop import Loop, Rank
+from sessiond.daemon.engine.loop import Loop
+from sessiond.daemon.engine.schedule import Rank
 
 
 def _arena(max_sequences: int) -> KvArena:

@@ -87,20 +87,23 @@ _FACTS = st.builds(
     notes=_tuple(_TEXT),
 )
 _OF: dict[type[Any], st.SearchStrategy[Any]] = {
-    wire.Load: st.builds(wire.Load, _INT, _TEXT, _TEXT, _LOADING),
+    wire.Load: st.builds(wire.Load, _INT, _TEXT, _TEXT, _LOADING, _INT),
     wire.Tokenize: st.builds(wire.Tokenize, _INT, _few(_TEXT), _BOOL),
     wire.Pieces: st.builds(wire.Pieces, _INT, _BYTES),
     wire.Frame: st.builds(wire.Frame, _INT, _TEXT, _few(_TEXT)),
-    wire.Open: st.builds(wire.Open, _INT, _TEXT, _TEXT, _CONTEXT),
+    wire.Open: st.builds(wire.Open, _INT, _TEXT, _TEXT, _CONTEXT, _TEXT, _INT),
     wire.Close: st.builds(wire.Close, _INT, _TEXT),
-    wire.Advance: st.builds(wire.Advance, _INT, _TEXT, _BYTES),
-    wire.Generate: st.builds(wire.Generate, _INT, _TEXT, _BYTES, _SAMPLING, _INT, _few(_TEXT)),
+    wire.Park: st.builds(wire.Park, _INT, _TEXT),
+    wire.Advance: st.builds(wire.Advance, _INT, _TEXT, _BYTES, _BYTES, _BOOL, st.none() | _FLOAT),
+    wire.Generate: st.builds(
+        wire.Generate, _INT, _TEXT, _BYTES, _SAMPLING, _INT, _few(_TEXT), st.none() | _FLOAT
+    ),
     wire.Logits: st.builds(wire.Logits, _INT, _TEXT, _BYTES),
     wire.Cancel: st.builds(wire.Cancel, _INT, _INT),
     wire.TokenLists: st.builds(wire.TokenLists, _few(_BYTES)),
     wire.PieceList: st.builds(wire.PieceList, _few(_BYTES)),
     wire.Opened: st.builds(wire.Opened, _CONTEXT, _INT),
-    wire.Advanced: st.builds(wire.Advanced, _INT, _INT, _INT, _TEXT, _FLOAT, _FLOAT),
+    wire.Advanced: st.builds(wire.Advanced, _INT, _INT, _INT, _TEXT, _FLOAT, _FLOAT, _FLOAT),
     wire.Generated: st.builds(wire.Generated, _TEXT, _TEXT, _INT, _BYTES, _FLOAT, _FLOAT),
     wire.RawLogits: st.builds(wire.RawLogits, _BYTES),
     wire.Loaded: st.builds(wire.Loaded, _FACTS, _CONTEXT),
@@ -109,17 +112,26 @@ _OF: dict[type[Any], st.SearchStrategy[Any]] = {
     wire.Failed: st.builds(wire.Failed, _INT, _TEXT, _TEXT, _TEXT, _BYTES),
     wire.Progress: st.builds(wire.Progress, _INT, _INT, _INT),
     wire.Piece: st.builds(wire.Piece, _INT, _TEXT, _few(_INT)),
+    wire.Residence: st.builds(wire.Residence, _INT, _TEXT, _INT, _INT),
+    wire.ArenaState: st.builds(wire.ArenaState, _INT, _TEXT, _INT, _INT, _BOOL),
 }
 _COMMANDS = [_OF[kind] for kind in wire.AnyCommand.__args__]
 _ANSWERS = [_OF[kind] for kind in wire.Answer.__args__]
 _EVENTS = [
     st.builds(wire.Done, _INT, st.one_of(_ANSWERS)),
-    *(_OF[kind] for kind in (wire.Failed, wire.Progress, wire.Piece)),
+    *(_OF[kind] for kind in (wire.Failed, wire.Progress, wire.Piece, wire.Residence, wire.ArenaState)),
 ]
 
 
 def test_every_event_is_tested() -> None:
-    assert set(wire.AnyEvent.__args__) == {wire.Done, wire.Failed, wire.Progress, wire.Piece}
+    assert set(wire.AnyEvent.__args__) == {
+        wire.Done,
+        wire.Failed,
+        wire.Progress,
+        wire.Piece,
+        wire.Residence,
+        wire.ArenaState,
+    }
 
 
 def _body(frame: bytes) -> bytes:

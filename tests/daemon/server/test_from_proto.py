@@ -47,7 +47,18 @@ def test_every_field_of_a_config_arrives() -> None:
     asked = from_proto.open_request(session_service_pb2.OpenSessionRequest(config=config)).config
     assert asked == SessionConfig(
         ModelSettings(0, (0.5, 1.0), 6, "row", False, True, (LoraSettings("/l"), LoraSettings("/m", 2.0))),
-        ContextSettings(1, 2, 3, 4, 5, False, True, "f16", 7, 8),
+        ContextSettings(
+            num_ctx=1,
+            num_batch=2,
+            num_ubatch=3,
+            num_threads=4,
+            num_threads_batch=5,
+            flash_attn=False,
+            deterministic=True,
+            kv_cache_type="f16",
+            rope_freq_base=7,
+            rope_freq_scale=8,
+        ),
         "raw",
         "aa",
         disable_bos=True,

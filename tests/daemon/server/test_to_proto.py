@@ -53,7 +53,16 @@ _MISS = Miss(3, "b", "b.py", 7, "changed", "was", "is", 5, "why")
             ModelSettings(
                 0, (0.5,), 1, "layer", use_mmap=False, use_mlock=True, loras=(LoraSettings("/l", 2.0),)
             ),
-            ContextSettings(64, 8, 4, 2, 3, flash_attn=True, deterministic=True, kv_cache_type="f16"),
+            ContextSettings(
+                num_ctx=64,
+                num_batch=8,
+                num_ubatch=4,
+                num_threads=2,
+                num_threads_batch=3,
+                flash_attn=True,
+                deterministic=True,
+                kv_cache_type="f16",
+            ),
             "raw",
             "aa",
             disable_bos=True,
@@ -120,11 +129,15 @@ def test_a_chunk_before_the_last_has_no_summary() -> None:
 def test_a_report() -> None:
     report = Report(
         resident_tokens=5, prefix_tokens=8, suffix_tokens=1, num_ctx=64, available_tokens=55, stable_token_hash="st",
-        manifest=_MANIFEST, resident_by_segment=(3, 2), kv_bytes=100, left_out=(LeftOut("p", "binary", "why"),),
+        manifest=_MANIFEST, resident_by_segment=(3, 2), memory_by_segment=(0, 1), kv_bytes=100, shared_tokens=4, left_out=(LeftOut("p", "binary", "why"),),
         last_miss=_MISS, busy=Busy("prefix", 1, 2, 3.0), closed=False, fatal_cause="",
     )  # fmt: skip
     message = to_proto.report(report)
-    assert [(s.resident_tokens, s.missing_tokens) for s in message.segments] == [(3, 0), (2, 3)]
+    assert [(s.resident_tokens, s.memory_tokens, s.missing_tokens) for s in message.segments] == [
+        (3, 0, 0),
+        (2, 1, 2),
+    ]
+    assert message.shared_tokens == 4
     for each in message.segments:
         size = each.segment.token_end - each.segment.token_start
         assert each.resident_tokens + each.memory_tokens + each.disk_tokens + each.missing_tokens == size

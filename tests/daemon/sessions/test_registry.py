@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -176,10 +177,12 @@ async def test_a_cancelled_open_leaves_no_branch_behind(
     asked = asyncio.Event()
     real_open, real_close = Engine.open, Engine.close
 
-    async def open_(self: Engine, branch: str, arena: str, settings: ContextSettings) -> wire.Opened:
+    async def open_(
+        self: Engine, branch: str, arena: str, settings: ContextSettings, **how: Any
+    ) -> wire.Opened:
         branches.add(branch)
         asked.set()
-        return await real_open(self, branch, arena, settings)
+        return await real_open(self, branch, arena, settings, **how)
 
     async def close(self: Engine, branch: str) -> None:
         branches.discard(branch)

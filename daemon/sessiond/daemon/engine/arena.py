@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sessiond.adapters.base import ContextSettings, Sampling
-from sessiond.daemon.engine.work import Compute, Finish, Replay, Reuse, Work
+from sessiond.daemon.engine.rates import Rates
+from sessiond.daemon.engine.work import Compute, Finish, Restore, Reuse, Work
 
 Told = Callable[[int, int], None]
 """Hears how far a job is: tokens done, tokens to do."""
@@ -28,8 +29,28 @@ class Arena(Protocol):
         """Bytes of KV for each token; 0 if the backend does not say."""
         ...
 
-    def open(self, branch: str) -> None:
-        """A new branch, empty."""
+    @property
+    def cells(self) -> int:
+        """Tokens that all branches together may hold; 0 if the backend does not say."""
+        ...
+
+    @property
+    def moves(self) -> int:
+        """Grows whenever KV of a branch may have moved without it."""
+        ...
+
+    @property
+    def parked(self) -> bool:
+        """Whether the cells are given back."""
+        ...
+
+    @property
+    def rates(self) -> Rates:
+        """How fast it computes and restores."""
+        ...
+
+    def open(self, branch: str, parent: str | None = None) -> None:
+        """A new branch, empty or where another one stands."""
         ...
 
     def close(self, branch: str) -> None:
@@ -40,8 +61,21 @@ class Arena(Protocol):
         """What the branch holds."""
         ...
 
-    def advance(self, branch: str, tokens: Sequence[int], told: Told) -> Work[Reuse]:
-        """Bring the branch to exactly these tokens. Raises NoRoom."""
+    def residence(self, branch: str) -> tuple[int, int]:
+        """How many of the branch's tokens, from the first, are in the backend's cells, and how many follow in memory."""
+        ...
+
+    def missing(self, tokens: Sequence[int]) -> int:
+        """How many of these tokens would have to be computed, or restored, as things stand."""
+        ...
+
+    def advance(
+        self, branch: str, tokens: Sequence[int], told: Told, borders: Sequence[int] = ()
+    ) -> Work[Reuse]:
+        """Bring the branch to exactly these tokens. Raises NoRoom.
+
+        `borders` are positions at which others are likely to part from these tokens: where segments end.
+        """
         ...
 
     def generate(
@@ -54,9 +88,10 @@ class Arena(Protocol):
         """Bring the branch to these tokens; the logits after them, native float32. Raises Unsupported."""
         ...
 
-    def compute(self, wishes: Sequence[Compute | Replay]) -> list[Exception | None]:
-        """Try these wishes in one batch; for each the error that is its alone, or None. A wish may have been
-        fulfilled in part: its job looks at what stands.
+    def compute(self, wishes: Sequence[Compute | Restore], standing: Sequence[str]) -> list[Exception | None]:
+        """Try these wishes in one batch; for each the error that is its alone, or None.
+
+        `standing` names the branches of all jobs at hand, the foremost first: none takes room from one before it.
         """
         ...
 
@@ -70,6 +105,14 @@ class Arena(Protocol):
 
     def check_integrity(self) -> None:
         """Compare what is planned with what the backend reports. Raises AssertionError."""
+        ...
+
+    def park(self) -> None:
+        """Give the cells back; what is worth it stays in memory. The next step takes cells again."""
+        ...
+
+    def reset(self) -> None:
+        """Forget all KV. The branches stand at the root."""
         ...
 
     def shut(self) -> None:

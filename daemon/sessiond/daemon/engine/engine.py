@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from sessiond.adapters.base import ContextSettings, ModelFacts, ModelSettings, Sampling
@@ -37,10 +37,16 @@ class Generation:
     sampling: Sampling
     max_tokens: int
     stop: tuple[str, ...] = ()
+    patience_s: float | None = None
+    """Seconds after which whoever asked gives up."""
 
 
 Held = Callable[[Sequence[int]], None]
 """Hears what a branch holds after a job on it failed or was cancelled."""
+
+
+Moved = Callable[[int, int], None]
+"""Hears how many tokens of a branch are in cells, and how many follow in memory, when others made them move."""
 
 
 class Engine:
@@ -56,6 +62,10 @@ class Engine:
         self._calls: dict[str, int] = {}
         """The job that runs on a branch."""
         self._framings: dict[tuple[str, tuple[str, ...]], Framing] = {}
+        self._moved: dict[str, Moved] = {}
+        """By branch, who hears when its KV moves."""
+        self.on_arena: Callable[[wire.ArenaState], None] = lambda _state: None
+        process.on_event = self._heard
 
     @classmethod
     async def load(
@@ -65,9 +75,10 @@ class Engine:
         model: str,
         settings: ModelSettings,
         told: Callable[[float], None],
+        memory_tier: int = 0,
     ) -> Engine:
-        """Load a model into a fresh process; `told` hears shares of 1."""
-        call = process.call(wire.Load(process.next_id(), adapter, model, settings))
+        """Load a model into a fresh process; `told` hears shares of 1. `memory_tier` is in bytes."""
+        call = process.call(wire.Load(process.next_id(), adapter, model, settings, memory_tier))
         try:
             while True:
                 event = await call.next()
@@ -83,6 +94,25 @@ class Engine:
     def process(self) -> EngineProcess:
         """The process behind it."""
         return self._process
+
+    def filled(self, wanted: ContextSettings, num_ctx: int) -> ContextSettings:
+        """What a client wants, and where it leaves that open, what the daemon chose for this model.
+
+        `num_ctx` is the daemon's own default window, 0 if it has none; it is bounded by what the model can, while a
+        client's wish is not bent.
+        """
+        chosen = self.defaults
+        own = min(num_ctx, self.facts.num_ctx_train) or chosen.num_ctx
+        filled = replace(
+            wanted,
+            num_ctx=wanted.num_ctx or own,
+            num_ubatch=wanted.num_ubatch or chosen.num_ubatch,
+            num_threads=wanted.num_threads or chosen.num_threads,
+            num_threads_batch=wanted.num_threads_batch or chosen.num_threads_batch,
+        )
+        if wanted.flash_attn is None and not wanted.deterministic and not wanted.kv_cache_type:
+            filled = replace(filled, flash_attn=chosen.flash_attn)
+        return filled
 
     async def tokenize(self, texts: Sequence[str], *, parse_special: bool = False) -> list[list[int]]:
         """The tokens of each text by itself. Texts that came before are not tokenized again."""
@@ -131,15 +161,38 @@ class Engine:
             self._framings[key] = found
         return found
 
-    async def open(self, branch: str, arena: str, settings: ContextSettings) -> wire.Opened:
-        """A branch in an arena, which is made if it is new."""
-        answer = await self._process.ask(wire.Open(self._process.next_id(), branch, arena, settings))
+    async def open(
+        self, branch: str, arena: str, settings: ContextSettings, *, parent: str = "", kv_limit: int = 0
+    ) -> wire.Opened:
+        """A branch in an arena, which is made if it is new; see `wire.Open`."""
+        answer = await self._process.ask(
+            wire.Open(self._process.next_id(), branch, arena, settings, parent, kv_limit)
+        )
         assert isinstance(answer, wire.Opened)
         return answer
 
     async def close(self, branch: str) -> None:
         """Forget a branch."""
+        self._moved.pop(branch, None)
         await self._process.ask(wire.Close(self._process.next_id(), branch))
+
+    async def park(self, arena: str) -> None:
+        """Have an arena give its cells back."""
+        await self._process.ask(wire.Park(self._process.next_id(), arena))
+
+    def listen(self, branch: str, moved: Moved) -> None:
+        """Hear when KV of a branch moves without a job of its own."""
+        self._moved[branch] = moved
+
+    def _heard(self, event: wire.AnyEvent) -> None:
+        match event:
+            case wire.Residence():
+                if event.branch not in self._calls and event.branch in self._moved:
+                    self._moved[event.branch](event.resident, event.in_memory)
+            case wire.ArenaState():
+                self.on_arena(event)
+            case _:
+                pass
 
     def interrupt(self, branch: str) -> None:
         """End the job that runs on a branch: whoever waits for it gets EngineFailed, "cancelled"."""
@@ -148,12 +201,25 @@ class Engine:
             self._process.cancel(running)
 
     async def advance(
-        self, branch: str, tokens: Sequence[int], told: Callable[[int, int], None], held: Held
+        self,
+        branch: str,
+        tokens: Sequence[int],
+        told: Callable[[int, int], None],
+        held: Held,
+        *,
+        borders: Sequence[int] = (),
+        patience_s: float | None = None,
     ) -> wire.Advanced:
         """Bring a branch to tokens; `told` hears tokens done and to do. A cancel here is a cancel there, and
-        `held` hears what the branch holds after one.
+        `held` hears what the branch holds after one. The rest is as in `wire.Advance`.
         """
-        command = wire.Advance(self._process.next_id(), branch, wire.pack_tokens(tokens))
+        command = wire.Advance(
+            self._process.next_id(),
+            branch,
+            wire.pack_tokens(tokens),
+            wire.pack_tokens(borders),
+            patience_s=patience_s,
+        )
         async with contextlib.aclosing(self._job(command, held)) as events:
             async for event in events:
                 if isinstance(event, wire.Progress):
@@ -174,6 +240,7 @@ class Engine:
             wish.sampling,
             wish.max_tokens,
             list(wish.stop),
+            wish.patience_s,
         )
         async with contextlib.aclosing(self._job(command, held)) as events:
             async for event in events:

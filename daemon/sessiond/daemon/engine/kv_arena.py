@@ -2,33 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from sessiond.adapters.base import (
     DEFAULT_LAST_N,
     Aborted,
+    BackendError,
     ContextSettings,
     KvContext,
     Model,
+    NoRoom,
     Run,
     Sampling,
 )
 from sessiond.daemon.engine.arena import Emit, Told
+from sessiond.daemon.engine.integrity import check_tree
+from sessiond.daemon.engine.memory_tier import MemoryTier
+from sessiond.daemon.engine.node import Node
+from sessiond.daemon.engine.rates import Rates
 from sessiond.daemon.engine.tree import TokenTree
-from sessiond.daemon.engine.work import Compute, Finish, Replay, Reuse, Work
+from sessiond.daemon.engine.work import Compute, Finish, Restore, Reuse, Work
+
+
+def _untold(_done: int, _total: int) -> None:
+    """For who does not listen."""
 
 
 class KvArena:
-    """See `Arena`."""
+    """See `Arena`. `again` makes another context of the same settings, for after `park`."""
 
-    def __init__(self, model: Model, context: KvContext) -> None:
+    def __init__(
+        self,
+        model: Model,
+        context: KvContext,
+        tier: MemoryTier | None = None,
+        again: Callable[[], KvContext] | None = None,
+    ) -> None:
         self._model = model
         self._context = context
+        self._again = again
+        self._parked = False
         self._cuts = model.facts.capabilities.truncate
-        self._tree = TokenTree(context, cuts=self._cuts)
+        self.rates = Rates()
+        self._tier = tier
+        self._tree = self._new_tree()
         self._end_tokens = model.facts.vocab.end_tokens
-        self._rows: dict[str, int] = {}
-        """By branch, the run of the last decode whose logits are those after its tip."""
+        self._rows: dict[tuple[Node, int], int] = {}
+        """By the spot after which they are, the runs of the last decode that have logits."""
+
+    def _new_tree(self) -> TokenTree:
+        return TokenTree(self._context, self._tier, self.rates.restoring_pays, cuts=self._cuts)
 
     @property
     def settings(self) -> ContextSettings:
@@ -40,47 +64,105 @@ class KvArena:
         """See `Arena.cell_bytes`."""
         return self._context.cell_bytes
 
-    def open(self, branch: str) -> None:
+    @property
+    def cells(self) -> int:
+        """See `Arena.cells`."""
+        return self._context.cells
+
+    @property
+    def moves(self) -> int:
+        """Grows whenever KV of a branch may have moved without it."""
+        return self._tree.moves
+
+    def open(self, branch: str, parent: str | None = None) -> None:
         """See `Arena.open`."""
-        self._tree.open(branch)
+        self._tree.open(branch, parent)
 
     def close(self, branch: str) -> None:
         """See `Arena.close`."""
         self._tree.close(branch)
-        self._rows.pop(branch, None)
 
     def tokens(self, branch: str) -> list[int]:
         """See `Arena.tokens`."""
         return self._tree.tokens(branch)
 
-    def advance(self, branch: str, tokens: Sequence[int], told: Told) -> Work[Reuse]:
+    def residence(self, branch: str) -> tuple[int, int]:
+        """See `Arena.residence`."""
+        resident = self._tree.resident(branch)
+        return resident, self._tree.length(branch) - resident
+
+    def missing(self, tokens: Sequence[int]) -> int:
+        """See `Arena.missing`."""
+        return len(tokens) - self._tree.match(tokens)
+
+    def advance(
+        self, branch: str, tokens: Sequence[int], told: Told, borders: Sequence[int] = ()
+    ) -> Work[Reuse]:
         """See `Arena.advance`."""
         target = list(tokens)
-        start = self._walk(branch, target)
-        computed, at = 0, start
+        return (yield from self._reach(branch, target, told, self._stops(borders, len(target))))
+
+    def _reach(
+        self, branch: str, target: list[int], told: Told = _untold, stops: frozenset[int] = frozenset()
+    ) -> Work[Reuse]:
+        """Bring the branch to the target, taking checkpoints at `stops`."""
+        at = self._tree.walk(branch, target)
+        restored = computed = 0
+        restore_s = 0.0
         told(at, len(target))
         while at < len(target):
-            yield Compute(branch, target[at : at + self.settings.num_ubatch])
-            computed += self._tree.length(branch) - at
-            at = self._walk(branch, target)  # another branch may have computed what comes next
+            wish = self._next(branch, at, target, stops)
+            began = time.monotonic()
+            yield wish
+            if isinstance(wish, Compute):
+                computed += max(0, self._tree.length(branch) - at)
+                at = self._tree.walk(branch, target)
+            else:
+                before, at = at, self._tree.walk(branch, target)
+                restored += max(0, at - before)
+                restore_s += time.monotonic() - began
+            if at in stops:
+                self._tree.mark(branch)
             told(at, len(target))
-        return Reuse(len(target) - computed, 0, computed, "counted")
+        # What an older job took meanwhile was computed twice, and counts once.
+        computed = min(computed, len(target))
+        restored = min(restored, len(target) - computed)
+        return Reuse(len(target) - restored - computed, restored, computed, "counted", restore_s * 1e3)
+
+    def _stops(self, borders: Sequence[int], end: int) -> frozenset[int]:
+        """Where checkpoints are taken: at the borders, at the end, and before the last token, whose logits may be wanted
+        again.
+        """
+        return frozenset() if self._cuts else frozenset({*borders, end - 1, end})
+
+    def _next(self, branch: str, at: int, target: list[int], stops: frozenset[int]) -> Compute | Restore:
+        """What brings the branch on from where it stands."""
+        ahead = self._tree.ahead(branch, target)
+        if ahead is not None:
+            node, matched = ahead
+            if self.rates.restoring_pays(matched, len(node.tokens) * self.cell_bytes):
+                return Restore(branch, target)
+        end = min([at + self.settings.num_batch, len(target), *(stop for stop in stops if stop > at)])
+        known = self._tree.known(branch, target)
+        return Compute(branch, at, target[at : min(end, at + known) if known else end])
 
     def generate(
         self, branch: str, tokens: Sequence[int], sampling: Sampling, max_tokens: int, emit: Emit
     ) -> Work[Finish]:
         """See `Arena.generate`. The last token of an answer is computed too, so that all of it is resident."""
-        yield from self.advance(branch, tokens, lambda _done, _total: None)
+        target = list(tokens)
+        yield from self._reach(branch, target, stops=self._stops((), len(target)))
         sampler = self._model.new_sampler(sampling)
         try:
             sampler.prime(tokens[-(sampling.repeat_last_n or DEFAULT_LAST_N) :])
             for _ in range(max_tokens):
-                row = yield from self._row(branch)
+                row = yield from self._row(branch, target)
                 token = self._context.sample(row, sampler)
                 if token in self._end_tokens:
                     return Finish("stop")
                 finish = emit(token)
-                yield from self._put(branch, token)
+                target.append(token)
+                yield from self._reach(branch, target)
                 if finish is not None:
                     return finish
             return Finish("length")
@@ -89,24 +171,101 @@ class KvArena:
 
     def logits(self, branch: str, tokens: Sequence[int]) -> Work[bytes]:
         """See `Arena.logits`."""
-        yield from self.advance(branch, tokens, lambda _done, _total: None)
-        row = yield from self._row(branch)
+        target = list(tokens)
+        yield from self._reach(branch, target, stops=self._stops((), len(target)))
+        row = yield from self._row(branch, target)
         return self._context.logits(row)
 
-    def compute(self, wishes: Sequence[Compute | Replay]) -> list[Exception | None]:
+    def _row(self, branch: str, target: list[int]) -> Work[int]:
+        """The run whose logits are those after the branch's tip. Where there are none that are fresh, the last token
+        is computed again, on the side: then, and only then.
+        """
+        if not target:
+            raise BackendError("an empty branch has no last token")
+        while (row := self._rows.get(self._tree.spot(branch))) is None:
+            at = self._tree.retreat(branch)
+            yield Compute(branch, at, target[at:])
+            yield from self._reach(branch, target)
+        return row
+
+    def compute(self, wishes: Sequence[Compute | Restore], standing: Sequence[str]) -> list[Exception | None]:
         """See `Arena.compute`."""
+        if self._parked:
+            self._wake()
         outcomes: list[Exception | None] = []
-        runs: list[tuple[Compute | Replay, Run]] = []
+        runs: list[tuple[Compute, Run]] = []
         for wish in wishes:
+            before = standing[: standing.index(wish.branch)]
             try:
-                runs.append((wish, self._run(wish)))
+                self._take(wish, before, runs)
                 outcomes.append(None)
+            except NoRoom as full:
+                # Whoever is before it will end, and leave room.
+                outcomes.append(None if before or runs else full)
             except Exception as error:  # noqa: BLE001 - the fault of one wish must not be its neighbours'
                 outcomes.append(error)
-        self._rows = {}
         if runs:
             self._decode(runs)
         return outcomes
+
+    def _take(self, wish: Compute | Restore, keep: Sequence[str], runs: list[tuple[Compute, Run]]) -> None:
+        """Restore at once, or add to the batch; nothing where the wish is out of date."""
+        if isinstance(wish, Restore):
+            self._restore(wish, keep)
+            return
+        if not self._tree.stands(wish.branch, wish.position):
+            return
+        spot = self._tree.spot(wish.branch)
+        if any(
+            self._tree.spot(other.branch) == spot and other.tokens[0] == wish.tokens[0] for other, _ in runs
+        ):
+            return  # the same is being computed: it can be walked to afterwards
+        sequence, position = self._tree.extend(wish.branch, len(wish.tokens), keep)
+        runs.append((wish, Run(sequence, position, wish.tokens, want_logits=True)))
+
+    def _restore(self, wish: Restore, keep: Sequence[str]) -> None:
+        ahead = self._tree.ahead(wish.branch, wish.tokens)
+        if ahead is None:
+            return
+        node, size = ahead[0], len(ahead[0].kept or b"")
+        began = time.monotonic()
+        try:
+            done = self._tree.restore(wish.branch, node, keep)
+        except NoRoom:
+            if keep:
+                raise
+            self._tree.discard(node)  # a part of it may do, and that is computed
+            return
+        if done:
+            self.rates.restored(size, time.monotonic() - began)
+
+    def _decode(self, runs: list[tuple[Compute, Run]]) -> None:
+        whole = True
+        self._rows = {}
+        began = time.monotonic()
+        try:
+            self._context.decode([run for _, run in runs])
+        except Aborted:
+            whole = False
+        except BaseException:
+            for wish, _ in runs:
+                self._tree.release(wish.branch)
+            raise
+        if whole:
+            self.rates.computed(sum(len(run.tokens) for _, run in runs), time.monotonic() - began)
+        for index, (wish, run) in enumerate(runs):
+            self._settle(wish, run)
+            # Where another branch had computed the same, ours may stand short of the run's end.
+            if whole and self._tree.length(wish.branch) == run.position + len(run.tokens):
+                self._rows[self._tree.spot(wish.branch)] = index
+
+    def _settle(self, wish: Compute, run: Run) -> None:
+        """Take over what was computed: all of it, or the micro-batches before an abort."""
+        done = self._context.end(run.sequence) - run.position
+        if done <= 0:
+            self._tree.release(wish.branch)
+        else:
+            self._tree.grow(wish.branch, list(run.tokens[:done]))
 
     def abort(self) -> None:
         """See `Arena.abort`."""
@@ -118,72 +277,41 @@ class KvArena:
 
     def check_integrity(self) -> None:
         """See `Arena.check_integrity`."""
-        self._tree.check_integrity()
+        if not self._parked:
+            check_tree(self._tree)
+
+    @property
+    def parked(self) -> bool:
+        """Whether the cells are given back."""
+        return self._parked
+
+    def park(self) -> None:
+        """See `Arena.park`."""
+        if self._again is not None and not self._parked:
+            self._tree.leave_cells()
+            self._rows = {}
+            self._context.close()
+            self._parked = True
+
+    def _wake(self) -> None:
+        assert self._again is not None
+        self._context = self._again()
+        self._tree.enter(self._context)
+        self._parked = False
+
+    def reset(self) -> None:
+        """See `Arena.reset`."""
+        old, self._rows = self._tree, {}
+        old.forget_memory()
+        if self._again is not None:
+            self._context.close()
+            self._context = self._again()
+        self._tree = self._new_tree()
+        self._tree.moves = old.moves + 1
+        for branch in old.tips:
+            self._tree.open(branch)
 
     def shut(self) -> None:
         """See `Arena.shut`."""
+        self._tree.forget_memory()
         self._context.close()
-
-    def _walk(self, branch: str, tokens: list[int]) -> int:
-        if self._tree.walk(branch, tokens):
-            # Another tip, be it as far from the root: the logits at hand are not those after it.
-            self._rows.pop(branch, None)
-        return self._tree.length(branch)
-
-    def _run(self, wish: Compute | Replay) -> Run:
-        if isinstance(wish, Replay):
-            sequence, position, token = self._tree.borrow(wish.branch)
-            return Run(sequence, position, [token], want_logits=True)
-        sequence, position = self._tree.extend(wish.branch, len(wish.tokens))
-        return Run(sequence, position, wish.tokens, want_logits=True)
-
-    def _decode(self, runs: list[tuple[Compute | Replay, Run]]) -> None:
-        whole = True
-        try:
-            self._context.decode([run for _, run in runs])
-        except Aborted:
-            whole = False
-        except BaseException:
-            for wish, _ in runs:
-                self._tree.release(wish.branch)
-            raise
-        for index, (wish, run) in enumerate(runs):
-            self._settle(wish, run)
-            # Where another branch had computed the same, ours may stand short of the run's end.
-            if whole and self._tree.length(wish.branch) == run.position + len(run.tokens):
-                self._rows[wish.branch] = index
-
-    def _settle(self, wish: Compute | Replay, run: Run) -> None:
-        """Take over what was computed: all of it, or the micro-batches before an abort."""
-        done = self._context.end(run.sequence) - run.position
-        if isinstance(wish, Replay) or done <= 0:
-            self._tree.release(wish.branch)
-        else:
-            self._tree.grow(wish.branch, list(run.tokens[:done]))
-
-    def _row(self, branch: str) -> Work[int]:
-        """The run whose logits are those after the branch's tip. After an exact hit there are none that are
-        fresh, and the last token is computed again: then, and only then.
-        """
-        while branch not in self._rows:
-            if not self._cuts:
-                yield from self._again(branch)
-                continue
-            token = self._tree.pop(branch)
-            if token is None:
-                yield Replay(branch)
-            else:
-                yield from self._put(branch, token)
-        return self._rows[branch]
-
-    def _again(self, branch: str) -> Work[None]:
-        """Compute the whole branch anew: where nothing can be cut, its last token cannot be had alone."""
-        target = self._tree.tokens(branch)
-        self._tree.forget(branch)
-        while (at := self._tree.length(branch)) < len(target):
-            yield Compute(branch, target[at : at + self.settings.num_ubatch])
-
-    def _put(self, branch: str, token: int) -> Work[None]:
-        end = self._tree.length(branch) + 1
-        while self._tree.length(branch) < end:
-            yield Compute(branch, [token])

@@ -1,12 +1,11 @@
 """The loop that schedules all work on one loaded model. It runs in one thread and drives every arena.
 
-Each turn picks one arena and forms one batch: the next token of every running answer there, and one chunk of the
-prefill that waits longest. What ranks lower waits for the next turn, which is one micro-batch away.
+Each turn computes one batch, which `schedule` chooses. What ranks lower waits for the next turn, which is one
+micro-batch away.
 """
 
 from __future__ import annotations
 
-import enum
 import itertools
 import threading
 import time
@@ -16,19 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sessiond.daemon.engine.arena import Arena
-from sessiond.daemon.engine.work import Compute, Replay, Waited, Wish, Work
-
-
-class Rank(enum.IntEnum):
-    """Who goes first."""
-
-    DECODE = 0
-    PREFILL = 1
-    KEEP_HOT = 2
+from sessiond.daemon.engine.schedule import Batch, Rank, Waiting, next_batch
+from sessiond.daemon.engine.work import Compute, Restore, Waited, Wish, Work
 
 
 class Cancelled(Exception):
     """Thrown into a job that somebody cancelled."""
+
+
+IDLE_S = 1.0
+"""Without anything to do for so long, the loop is idle."""
 
 
 @dataclass(eq=False, slots=True)
@@ -44,15 +40,23 @@ class Job:
     failed: Callable[[BaseException], None]
     wish: Wish | None = None
     cancelled: bool = False
+    due: float = field(default_factory=time.monotonic)
+    """When it should be done, by `time.monotonic`; see `schedule.due`."""
     began: float = 0.0
-    """When it was first resumed, by `time.monotonic`."""
-    arrived: float = field(default_factory=time.monotonic)
+    """When it was first resumed."""
 
 
 class Loop:
     """Jobs go in from any thread; `turn` runs in one."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        after_turn: Callable[[], None] = lambda: None,
+        on_idle: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        self._after_turn = after_turn
+        self._on_idle = on_idle
+        """Called when there is nothing to do; answers after how many seconds to call again, if that goes on."""
         self._lock = threading.Condition()
         self._calls: deque[Callable[[], None]] = deque()
         self._jobs: dict[int, Job] = {}
@@ -106,14 +110,24 @@ class Loop:
         """The jobs of a branch that are not over. In the loop's thread."""
         return [job.id for job in self._jobs.values() if job.branch == branch]
 
+    def busy_branches(self) -> set[str]:
+        """The branches that have a job. In the loop's thread."""
+        return {job.branch for job in self._jobs.values()}
+
     def run(self) -> None:
         """Work until `stop`."""
+        pause: float | None = None
         while True:
             with self._lock:
-                self._lock.wait_for(lambda: self._stopped or self._calls or self._jobs)
+                busy = self._lock.wait_for(lambda: self._stopped or self._calls or self._jobs, pause)
                 if self._stopped:
                     return
-            self.turn()
+            if busy:
+                self.turn()
+                self._after_turn()
+                pause = None if self._jobs else IDLE_S
+            else:
+                pause = self._on_idle()
 
     def turn(self) -> None:
         """Take in what came, resume who waits, compute one batch."""
@@ -124,48 +138,41 @@ class Loop:
                 self._resume(job, Cancelled())
             elif job.wish is None:
                 self._resume(job)
-        ready = [job for job in self._jobs.values() if job.wish is not None]
-        if ready:
-            self._compute(self._pick(ready))
+        waiting = [
+            Waiting(job.id, job.branch, job.arena, job.rank, job.due, job.wish)
+            for job in self._jobs.values()
+            if job.wish is not None
+        ]
+        if waiting:
+            self._compute(next_batch(waiting, next(self._turns)))
 
-    def _pick(self, ready: list[Job]) -> list[Job]:
-        """One arena, in rotation; there every answer, and the first of those who wait for a prefill."""
-        arenas = list({id(job.arena): job.arena for job in ready}.values())
-        arena = arenas[next(self._turns) % len(arenas)]
-        here = sorted((job for job in ready if job.arena is arena), key=lambda job: (job.rank, job.id))
-        answers = [job for job in here if job.rank is Rank.DECODE]
-        prefills = [job for job in here if job.rank is not Rank.DECODE]
-        return self._fitting([*answers, *prefills[:1]], arena.settings.num_batch)
-
-    @staticmethod
-    def _fitting(jobs: list[Job], room: int) -> list[Job]:
-        """As many as one batch holds, at least one."""
-        taken: list[Job] = []
-        for job in jobs:
-            size = len(job.wish.tokens) if isinstance(job.wish, Compute) else 1
-            if taken and size > room:
-                break
-            taken.append(job)
-            room -= size
-        return taken
-
-    def _compute(self, jobs: list[Job]) -> None:
-        arena = jobs[0].arena
-        wishing = [(job, job.wish) for job in jobs if isinstance(job.wish, Compute | Replay)]
-        idle = [job for job in jobs if isinstance(job.wish, Waited)]
+    def _compute(self, batch: Batch) -> None:
+        jobs = [self._jobs[job_id] for job_id in batch.wishes]
+        wishing = [
+            (job, wish)
+            for job, wish in zip(jobs, batch.wishes.values(), strict=True)
+            if isinstance(wish, Compute | Restore)
+        ]
         if wishing and self._enter([job for job, _ in wishing]):
             try:
-                outcomes = arena.compute([wish for _, wish in wishing])
+                outcomes = batch.arena.compute([wish for _, wish in wishing], batch.standing)
             except Exception as error:  # noqa: BLE001 - the backend's fault is its jobs' fault, not the loop's
                 outcomes = [error] * len(wishing)
             finally:
-                self._leave(arena)
+                self._leave(batch.arena)
+            self._plan_anew(batch.arena)
             for (job, _), outcome in zip(wishing, outcomes, strict=True):
-                job.wish = None
                 if outcome is not None:
                     self._resume(job, outcome)
-        for job in idle:
-            job.wish = None
+        for job in jobs:
+            if isinstance(job.wish, Waited):
+                job.wish = None
+
+    def _plan_anew(self, arena: Arena) -> None:
+        """What was computed may be what others wait for, also those that had no part in the batch."""
+        for job in self._jobs.values():
+            if job.arena is arena and not isinstance(job.wish, Waited):
+                job.wish = None
 
     def _enter(self, jobs: list[Job]) -> bool:
         """Note who is about to run, so that `cancel` knows whom to abort; no if one was cancelled just now."""

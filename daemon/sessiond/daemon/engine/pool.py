@@ -32,8 +32,16 @@ class EngineKey:
 class EnginePool:
     """Engines by key."""
 
-    def __init__(self, on_death: Callable[[Engine, EngineDied], None]) -> None:
+    def __init__(
+        self,
+        on_start: Callable[[Engine], None],
+        on_death: Callable[[Engine, EngineDied], None],
+        memory_tier: int = 0,
+    ) -> None:
+        self._on_start = on_start
         self._on_death = on_death
+        self._memory_tier = memory_tier
+        """Bytes of KV that each engine may keep in memory beside its cells."""
         self._engines: dict[EngineKey, Engine] = {}
         self._loading: dict[EngineKey, asyncio.Task[Engine]] = {}
         self._careful: set[EngineKey] = set()
@@ -86,6 +94,7 @@ class EnginePool:
             except EngineDied as again:
                 raise SessionUnavailable(f"the backend died while it loaded: {again.cause}") from again
         self._engines[key] = engine
+        self._on_start(engine)
         engine.process.on_end = lambda died: self._forget(key, engine, died)
         if engine.process.ended is not None:
             self._forget(key, engine, engine.process.ended)
@@ -96,7 +105,9 @@ class EnginePool:
         process = await EngineProcess.start()
         log.info("engine.starting", model=key.model, pid=process.pid, extra_buffers=settings.extra_buffers)
         try:
-            engine = await Engine.load(process, adapter, key.model, settings, lambda _share: None)
+            engine = await Engine.load(
+                process, adapter, key.model, settings, lambda _share: None, self._memory_tier
+            )
         except EngineFailed as failed:
             await process.stop()
             field = f"config.{failed.field}" if failed.kind == "setting" else "model"

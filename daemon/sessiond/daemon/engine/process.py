@@ -104,6 +104,8 @@ class EngineProcess:
         self._words: deque[str] = deque(maxlen=LAST_WORDS)
         self.ended: EngineDied | None = None
         self.on_end: Callable[[EngineDied], None] = lambda _died: None
+        self.on_event: Callable[[wire.AnyEvent], None] = lambda _event: None
+        """Hears what answers no command."""
         self._tasks = [
             asyncio.create_task(self._listen(), name="engine events"),
             asyncio.create_task(self._overhear(), name="engine words"),
@@ -190,6 +192,8 @@ class EngineProcess:
                 event = wire.decode_event(await self._reader.readexactly(size))
                 if isinstance(event, wire.Failed):
                     wire.unpack_tokens(event.held)  # ragged bytes are nonsense too, and are noticed here
+                if event.id == wire.UNASKED:
+                    self.on_event(event)
                 queue = self._waiting.get(event.id)
                 if queue is not None:
                     queue.put_nowait(event)

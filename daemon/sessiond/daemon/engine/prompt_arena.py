@@ -15,13 +15,17 @@ from sessiond.adapters.base import (
     Unsupported,
 )
 from sessiond.daemon.engine.arena import Emit, Told
-from sessiond.daemon.engine.work import Compute, Finish, Replay, Reuse, Waited, Work
+from sessiond.daemon.engine.rates import Rates
+from sessiond.daemon.engine.work import Compute, Finish, Restore, Reuse, Waited, Work
 
 
 class PromptArena:
     """See `Arena`."""
 
     cell_bytes = 0
+    cells = 0
+    moves = 0
+    parked = False
 
     def __init__(self, model: Model, context: PromptContext) -> None:
         self._context = context
@@ -29,6 +33,7 @@ class PromptArena:
         self._plans: dict[str, list[int]] = {}
         self._warm_plans: set[str] = set()
         """Branches whose plan the backend was asked for, as it stands."""
+        self.rates = Rates()
         self._says = False
         """Whether the backend has ever said what it reused."""
 
@@ -37,9 +42,9 @@ class PromptArena:
         """See `Arena.settings`."""
         return self._context.settings
 
-    def open(self, branch: str) -> None:
+    def open(self, branch: str, parent: str | None = None) -> None:
         """See `Arena.open`."""
-        self._plans[branch] = []
+        self._plans[branch] = [] if parent is None else list(self._plans[parent])
 
     def close(self, branch: str) -> None:
         """See `Arena.close`."""
@@ -50,7 +55,17 @@ class PromptArena:
         """See `Arena.tokens`."""
         return list(self._plans[branch])
 
-    def advance(self, branch: str, tokens: Sequence[int], told: Told) -> Work[Reuse]:
+    def residence(self, branch: str) -> tuple[int, int]:
+        """See `Arena.residence`. What the backend keeps, it keeps by itself."""
+        return len(self._plans[branch]), 0
+
+    def missing(self, tokens: Sequence[int]) -> int:
+        """See `Arena.missing`."""
+        return len(tokens)
+
+    def advance(
+        self, branch: str, tokens: Sequence[int], told: Told, borders: Sequence[int] = ()
+    ) -> Work[Reuse]:
         """See `Arena.advance`."""
         target = list(tokens)
         told(0, len(target))
@@ -104,7 +119,7 @@ class PromptArena:
         yield Waited()
         raise Unsupported("logits")
 
-    def compute(self, wishes: Sequence[Compute | Replay]) -> list[Exception | None]:
+    def compute(self, wishes: Sequence[Compute | Restore], standing: Sequence[str]) -> list[Exception | None]:
         """See `Arena.compute`. No job of this arena wishes for anything."""
         raise AssertionError("a prompt arena computes by itself")
 
@@ -118,6 +133,13 @@ class PromptArena:
 
     def check_integrity(self) -> None:
         """See `Arena.check_integrity`. A plan cannot disagree with itself."""
+
+    def park(self) -> None:
+        """See `Arena.park`. There is nothing to give back."""
+
+    def reset(self) -> None:
+        """See `Arena.reset`."""
+        self._warm_plans.clear()
 
     def shut(self) -> None:
         """See `Arena.shut`."""

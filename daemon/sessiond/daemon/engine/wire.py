@@ -34,6 +34,8 @@ class Load(Command, frozen=True, tag=True):
     adapter: str
     model: str
     settings: ModelSettings
+    memory_tier: int = 0
+    """Bytes of KV that may be kept in memory beside the cells."""
 
 
 class Tokenize(Command, frozen=True, tag=True):
@@ -62,6 +64,10 @@ class Open(Command, frozen=True, tag=True):
     branch: str
     arena: str
     settings: ContextSettings
+    parent: str = ""
+    """The branch of the same arena where it is to stand; empty for the root."""
+    kv_limit: int = 0
+    """Bytes that the cells of a new arena may take; 0 is no limit."""
 
 
 class Close(Command, frozen=True, tag=True):
@@ -70,11 +76,23 @@ class Close(Command, frozen=True, tag=True):
     branch: str
 
 
+class Park(Command, frozen=True, tag=True):
+    """Give back the cells of an arena on which no job runs. Answered by Done, and told by ArenaState if it was done."""
+
+    arena: str
+
+
 class Advance(Command, frozen=True, tag=True):
     """Bring a branch to tokens. Answered by Progress, then Done with Advanced."""
 
     branch: str
     tokens: bytes
+    borders: bytes = b""
+    """Positions, packed as tokens are, at which others are likely to part from these tokens."""
+    background: bool = False
+    """Nobody waits for it."""
+    patience_s: float | None = None
+    """Seconds after which whoever asked gives up."""
 
 
 class Generate(Command, frozen=True, tag=True):
@@ -85,6 +103,7 @@ class Generate(Command, frozen=True, tag=True):
     sampling: Sampling
     max_tokens: int
     stop: list[str]
+    patience_s: float | None = None
 
 
 class Logits(Command, frozen=True, tag=True):
@@ -100,7 +119,9 @@ class Cancel(Command, frozen=True, tag=True):
     job: int
 
 
-AnyCommand: TypeAlias = Load | Tokenize | Pieces | Frame | Open | Close | Advance | Generate | Logits | Cancel
+AnyCommand: TypeAlias = (
+    Load | Tokenize | Pieces | Frame | Open | Close | Park | Advance | Generate | Logits | Cancel
+)
 
 
 class TokenLists(msgspec.Struct, frozen=True, tag=True):
@@ -120,6 +141,7 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
 
     settings: ContextSettings
     cell_bytes: int
+    """Of KV for each token."""
 
 
 class Advanced(msgspec.Struct, frozen=True, tag=True):
@@ -130,6 +152,7 @@ class Advanced(msgspec.Struct, frozen=True, tag=True):
     prefilled: int
     source: str
     queue_ms: float
+    restore_ms: float
     prefill_ms: float
 
 
@@ -188,7 +211,7 @@ class Done(Event, frozen=True, tag=True):
 class Failed(Event, frozen=True, tag=True):
     """The command failed. Nothing more comes for its id.
 
-    `kind`: "cancelled", "no_room", "unsupported", "setting", "load" or "backend"; `field` is the setting or
+    `kind`: "cancelled", "no_room", "no_memory", "unsupported", "setting", "load" or "backend"; `field` is the setting or
     feature; `held` is what the branch holds now, where a branch was meant.
     """
 
@@ -212,7 +235,29 @@ class Piece(Event, frozen=True, tag=True):
     tokens: list[int]
 
 
-AnyEvent: TypeAlias = Done | Failed | Progress | Piece
+class Residence(Event, frozen=True, tag=True):
+    """Where the tokens of a branch are now, which nobody works on: what others need made them move. `id` is 0."""
+
+    branch: str
+    resident: int
+    in_memory: int
+
+
+class ArenaState(Event, frozen=True, tag=True):
+    """An arena took cells, or gave them back. `id` is 0."""
+
+    arena: str
+    cells: int
+    """0 once it has given them back."""
+    kv_bytes: int
+    gone: bool = False
+    """Its last branch was closed."""
+
+
+AnyEvent: TypeAlias = Done | Failed | Progress | Piece | Residence | ArenaState
+
+UNASKED = 0
+"""The `id` of an event that answers no command."""
 
 _encoder = msgspec.msgpack.Encoder()
 _commands: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)

@@ -8,42 +8,27 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from sessiond.adapters.base import (
-    BackendError,
     ContextSettings,
     KvContext,
     Model,
     ModelLoadError,
     NoRoom,
     Run,
-    Sampling,
     SettingsError,
     Unsupported,
 )
 from sessiond.daemon.engine import frames, wire
-from sessiond.daemon.engine.arena import Arena
+from sessiond.daemon.engine.arenas import Arenas, NoMemory
 from sessiond.daemon.engine.backends import adapters
-from sessiond.daemon.engine.kv_arena import KvArena
-from sessiond.daemon.engine.loop import Cancelled, Job, Loop, Rank
-from sessiond.daemon.engine.prompt_arena import PromptArena
-from sessiond.daemon.engine.text import TextAssembler
-from sessiond.daemon.engine.work import Finish, Reuse, Work
-
-
-@dataclass(slots=True)
-class _Place:
-    """Where a branch lives."""
-
-    arena_name: str
-    arena: Arena
+from sessiond.daemon.engine.jobs import JobMaker
+from sessiond.daemon.engine.loop import Cancelled, Loop
+from sessiond.daemon.engine.memory_tier import MemoryTier
 
 
 class Worker:
@@ -52,10 +37,8 @@ class Worker:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._sending = threading.Lock()
-        self._loop = Loop()
+        self._loop = Loop(self._after_turn, self._idle)
         self._side = ThreadPoolExecutor(1, "side")
-        self._places: dict[str, _Place] = {}
-        self._arenas: dict[str, Arena] = {}
 
     def serve(self) -> None:
         """Load, then work until the daemon hangs up."""
@@ -64,6 +47,9 @@ class Worker:
             return
         try:
             self._model = self._load(first)
+            self._arenas = Arenas(self._model, MemoryTier(first.memory_tier), self._send)
+            self._jobs = JobMaker(self._model, self._arenas, self._send)
+            self._send(wire.Done(first.id, wire.Loaded(self._model.facts, self._defaults())))
         except Exception as error:  # noqa: BLE001 - whatever a load dies of is told to the daemon
             self._failed(first.id, error)
             return
@@ -84,11 +70,20 @@ class Worker:
             context.decode([Run(0, 0, tokens, want_logits=True)])
             context.logits(0)
         context.close()
-        context = model.new_context(ContextSettings())
-        defaults = context.settings
-        context.close()
-        self._send(wire.Done(command.id, wire.Loaded(model.facts, defaults)))
         return model
+
+    def _defaults(self) -> ContextSettings:
+        context = self._model.new_context(ContextSettings())
+        context.close()
+        return context.settings
+
+    def _after_turn(self) -> None:
+        self._arenas.after_turn(self._loop.busy_branches())
+
+    def _idle(self) -> float | None:
+        pause = self._arenas.idle()
+        self._after_turn()
+        return pause
 
     # Commands.
 
@@ -106,9 +101,11 @@ class Worker:
             case wire.Tokenize() | wire.Pieces() | wire.Frame():
                 self._side.submit(self._answer, command.id, lambda: self._aside(command))
             case wire.Open():
-                self._loop.call(lambda: self._answer(command.id, lambda: self._open(command)))
+                self._loop.call(lambda: self._answer(command.id, lambda: self._arenas.open(command)))
             case wire.Close():
                 self._loop.call(lambda: self._close_when_idle(command))
+            case wire.Park():
+                self._loop.call(lambda: self._answer(command.id, lambda: self._park(command)))
             case wire.Advance() | wire.Generate() | wire.Logits():
                 self._loop.call(lambda: self._submit(command))
             case wire.Load():
@@ -129,20 +126,6 @@ class Worker:
                 pieces = frames.frame(source, command.roles, vocab.eos_text)
                 return wire.Framed(pieces, frames.source_digest(source))
 
-    def _open(self, command: wire.Open) -> wire.Answer:
-        arena = self._arenas.get(command.arena)
-        if arena is None:
-            context = self._model.new_context(command.settings)
-            arena = (
-                KvArena(self._model, context)
-                if isinstance(context, KvContext)
-                else PromptArena(self._model, context)
-            )
-            self._arenas[command.arena] = arena
-        arena.open(command.branch)
-        self._places[command.branch] = _Place(command.arena, arena)
-        return wire.Opened(arena.settings, arena.cell_bytes)
-
     def _close_when_idle(self, command: wire.Close) -> None:
         """A job must not find its branch gone: it is cancelled, and the close comes after it."""
         if jobs := self._loop.jobs_on(command.branch):
@@ -153,87 +136,20 @@ class Worker:
             self._answer(command.id, lambda: self._close(command))
 
     def _close(self, command: wire.Close) -> wire.Answer:
-        place = self._places.pop(command.branch, None)
-        if place is not None:
-            place.arena.close(command.branch)
-            if not any(other.arena is place.arena for other in self._places.values()):
-                del self._arenas[place.arena_name]
-                place.arena.shut()
+        self._arenas.close(command.branch)
         return wire.Nothing()
 
-    # Jobs.
+    def _park(self, command: wire.Park) -> wire.Answer:
+        self._arenas.park(command.arena)
+        return wire.Nothing()
 
     def _submit(self, command: wire.Advance | wire.Generate | wire.Logits) -> None:
-        place = self._places.get(command.branch)
-        if place is None:
-            self._failed(command.id, BackendError(f"no branch {command.branch}"))
-            return
-        work, rank, tell = self._work(command, place.arena)
-        arrived = time.monotonic()
-
-        def done(result: Any) -> None:
-            ended = time.monotonic()
-            self._send(
-                wire.Done(command.id, tell(result, (job.began - arrived) * 1e3, (ended - job.began) * 1e3))
-            )
-
-        def failed(error: BaseException) -> None:
-            held = place.arena.tokens(command.branch)
-            self._failed(command.id, error, held)
-
-        job = Job(command.id, command.branch, place.arena, rank, work, done, failed)
-        self._loop.submit(job)
-
-    def _work(
-        self, command: wire.Advance | wire.Generate | wire.Logits, arena: Arena
-    ) -> tuple[Work[Any], Rank, Callable[[Any, float, float], wire.Answer]]:
-        tokens = wire.unpack_tokens(command.tokens)
-        match command:
-            case wire.Advance():
-
-                def told(done: int, total: int) -> None:
-                    self._send(wire.Progress(command.id, done, total))
-
-                def advanced(reuse: Reuse, queue_ms: float, work_ms: float) -> wire.Answer:
-                    return wire.Advanced(
-                        reuse.reused, reuse.restored, reuse.prefilled, reuse.source, queue_ms, work_ms
-                    )
-
-                return arena.advance(command.branch, tokens, told), Rank.PREFILL, advanced
-            case wire.Generate():
-                return self._generation(command, arena, tokens)
-            case wire.Logits():
-                return (
-                    arena.logits(command.branch, tokens),
-                    Rank.PREFILL,
-                    lambda logits, _queue_ms, _work_ms: wire.RawLogits(logits),
-                )
-
-    def _generation(
-        self, command: wire.Generate, arena: Arena, tokens: list[int]
-    ) -> tuple[Work[Finish], Rank, Callable[[Finish, float, float], wire.Answer]]:
-        assembler = TextAssembler(command.stop)
-        generated: list[int] = []
-
-        def emit(token: int) -> Finish | None:
-            generated.append(token)
-            text = assembler.feed(self._model.pieces([token])[0])
-            self._send(wire.Piece(command.id, text, [token]))
-            stopped = assembler.stopped_by
-            return Finish("stop_string", stopped) if stopped is not None else None
-
-        def finished(finish: Finish, queue_ms: float, work_ms: float) -> wire.Answer:
-            rest = assembler.finish()
-            if assembler.stopped_by is not None:
-                finish = Finish("stop_string", assembler.stopped_by)
-            if rest:
-                self._send(wire.Piece(command.id, rest, []))
-            held = wire.pack_tokens(arena.tokens(command.branch))
-            return wire.Generated(finish.reason, finish.stop_string, len(generated), held, queue_ms, work_ms)
-
-        sampling: Sampling = command.sampling
-        work = arena.generate(command.branch, tokens, sampling, command.max_tokens, emit)
-        return work, Rank.DECODE, finished
+        try:
+            job = self._jobs.make(command, self._failed)
+        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            self._failed(command.id, error)
+        else:
+            self._loop.submit(job)
 
     # The channel.
 
@@ -285,6 +201,8 @@ def _kind(error: BaseException) -> tuple[str, str]:
             return "cancelled", ""
         case NoRoom():
             return "no_room", ""
+        case NoMemory():
+            return "no_memory", ""
         case Unsupported():
             return "unsupported", error.feature
         case SettingsError():

@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from sessiond.daemon.catalog import ModelCatalog
+from sessiond.daemon.engine.memory import KvMemory
 from sessiond.daemon.server import not_yet
 from sessiond.daemon.server.boundary import Boundary
 from sessiond.daemon.server.listen import check_tcp, unix_target
@@ -46,7 +47,11 @@ class App:
         self._settings = settings
         self._catalog = ModelCatalog(settings.model, settings.model_dirs)
         self._registry = SessionRegistry(
-            self._catalog.resolve, settings.max_sessions, default_num_ctx=settings.num_ctx
+            self._catalog.resolve,
+            settings.max_sessions,
+            default_num_ctx=settings.num_ctx,
+            memory=KvMemory(settings.kv_memory_mb << 20),
+            memory_tier=settings.memory_tier_bytes(),
         )
         self._health = health.aio.HealthServicer()
         self._stop = asyncio.Event()

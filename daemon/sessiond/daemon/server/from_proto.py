@@ -160,6 +160,14 @@ def _segments(fields: Fields, given: context_pb2.SegmentList) -> tuple[Segment, 
     return tuple(segments)
 
 
+def fork_key(request: session_service_pb2.ForkSessionRequest) -> str:
+    """Raises InvalidInput."""
+    fields = Fields()
+    key = fields.text("key", request.key, MAX_NAME)
+    fields.done()
+    return key
+
+
 def suffix_request(suffix: context_pb2.SuffixInput) -> SuffixRequest:
     """Raises InvalidInput."""
     fields = Fields()

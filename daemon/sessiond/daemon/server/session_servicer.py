@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -13,7 +14,7 @@ from sessiond.daemon.server.boundary import note
 from sessiond.daemon.server.fields import Fields
 from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.sessions.session import Session
-from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, SuffixStatus, Timings
+from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Timings
 from sessiond.v1 import session_service_pb2 as pb
 from sessiond.v1 import session_service_pb2_grpc
 from sessiond.v1.errors import UnsupportedFeature
@@ -57,15 +58,17 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         return pb.CloseSessionResponse(session=to_proto.session(await self._registry.close(request.name)))
 
     async def ForkSession(self, request: pb.ForkSessionRequest, context: Context) -> pb.ForkSessionResponse:
-        """See the contract. Not yet: one branch a session."""
+        """See the contract."""
         self._live(request.name)
-        raise UnsupportedFeature("fork")
+        session = await self._registry.fork(request.name, from_proto.fork_key(request))
+        note(session=session.name)
+        return pb.ForkSessionResponse(session=to_proto.session(session))
 
     async def EnsurePrefix(
         self, request: pb.EnsurePrefixRequest, context: Context
     ) -> pb.EnsurePrefixResponse:
         """See the contract."""
-        spent = Timings()
+        spent = _spent(context)
         session = self._live(request.name)
         status = await session.ensure_prefix(from_proto.prefix_request(request.prefix), spent)
         _note_prefix(status)
@@ -75,7 +78,7 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         self, request: pb.PrefillSuffixRequest, context: Context
     ) -> pb.PrefillSuffixResponse:
         """See the contract."""
-        spent = Timings()
+        spent = _spent(context)
         session = self._live(request.name)
         status = await session.prefill_suffix(from_proto.suffix_request(request.suffix), spent)
         _note_suffix(status)
@@ -87,7 +90,7 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         self, request: pb.DecodeRequest, context: Context
     ) -> AsyncGenerator[pb.DecodeResponse, None]:
         """See the contract."""
-        spent = Timings()
+        spent = _spent(context)
         session = self._live(request.name)
         asked = from_proto.decode_request(request.config, session.engine.facts)
         async with contextlib.aclosing(session.decode(asked, spent)) as chunks:
@@ -99,7 +102,7 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         self, request: pb.CompleteRequest, context: Context
     ) -> AsyncGenerator[pb.CompleteResponse, None]:
         """See the contract."""
-        spent = Timings()
+        spent = _spent(context)
         session = self._live(request.name)
         prefix = from_proto.prefix_request(request.prefix) if request.HasField("prefix") else None
         suffix = from_proto.suffix_request(request.suffix)
@@ -112,7 +115,7 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         self, request: pb.ExplainContextRequest, context: Context
     ) -> pb.ExplainContextResponse:
         """See the contract. Also for a session that has ended: its report says so."""
-        return pb.ExplainContextResponse(report=to_proto.report(self._known(request.name).report()))
+        return pb.ExplainContextResponse(report=to_proto.report(self._report(request.name)))
 
     async def WatchSession(
         self, request: pb.WatchSessionRequest, context: Context
@@ -136,11 +139,21 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         self._live(request.name)
         raise UnsupportedFeature("snapshot")
 
+    def _report(self, name: str) -> Report:
+        self._known(name)
+        return self._registry.report(name)
+
     def _known(self, name: str) -> Session:
         fields = Fields()
         fields.name(name)
         fields.done()
         return self._registry.get(name)
+
+
+def _spent(context: Context) -> Timings:
+    """The times of a request that came now."""
+    left: float | None = context.time_remaining()
+    return Timings(deadline=None if left is None else time.monotonic() + left)
 
 
 def _part(part: PrefixStatus | SuffixStatus | Chunk, spent: Timings) -> pb.CompleteResponse:

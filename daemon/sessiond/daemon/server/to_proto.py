@@ -37,7 +37,7 @@ _SOURCES = {
     "unknown": context_pb2.REUSE_SOURCE_UNKNOWN,
 }
 
-NOT_SERVED = {"fork": False, "snapshot": False}
+NOT_SERVED = {"snapshot": False}
 """What backends can do and the daemon does not serve yet: a capability is a promise."""
 
 
@@ -63,6 +63,7 @@ def config(chosen: SessionConfig) -> config_pb2.Config:
 def context_settings(settings: ContextSettings) -> config_pb2.Config:
     """The part of a Config that a context decides."""
     told = asdict(settings)
+    del told["num_cells"], told["variant"]  # of the workspace's cells, not of a session
     flash = told.pop("flash_attn")
     if flash is not None:
         told["flash_attn"] = config_pb2.FLASH_ATTN_ON if flash else config_pb2.FLASH_ATTN_OFF
@@ -88,7 +89,7 @@ def session(one: Session) -> session_service_pb2.Session:
 def timings(spent: Timings) -> context_pb2.Timings:
     """The times of a request that is over."""
     told = asdict(spent.close())
-    del told["arrived"]
+    del told["arrived"], told["deadline"]
     return context_pb2.Timings(**told)
 
 
@@ -149,15 +150,18 @@ def report(told: Report) -> context_pb2.ContextReport:
         manifest_digest=told.manifest.digest,
         manifest=manifest(told.manifest),
         kv_bytes=told.kv_bytes,
+        shared_tokens=told.shared_tokens,
         left_out=[context_pb2.LeftOut(**asdict(left)) for left in told.left_out],
         closed=told.closed,
         fatal_cause=told.fatal_cause,
     )
-    for segment, resident in zip(told.manifest.segments, told.resident_by_segment, strict=True):
+    places = zip(told.manifest.segments, told.resident_by_segment, told.memory_by_segment, strict=True)
+    for segment, resident, in_memory in places:
         message.segments.add(
             segment=manifest_segment(segment),
             resident_tokens=resident,
-            missing_tokens=segment.token_end - segment.token_start - resident,
+            memory_tokens=in_memory,
+            missing_tokens=segment.token_end - segment.token_start - resident - in_memory,
         )
     if told.last_miss is not None:
         message.last_miss.CopyFrom(last_miss(told.last_miss))

@@ -7,17 +7,22 @@ import contextlib
 import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import structlog
 
+from sessiond.adapters.base import ContextSettings
+from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.engine.memory import KvMemory
 from sessiond.daemon.engine.pool import EngineKey, EnginePool
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
 from sessiond.daemon.sessions.config import SessionConfig
-from sessiond.daemon.sessions.manifest import identify
-from sessiond.daemon.sessions.session import Session
+from sessiond.daemon.sessions.content import Content
+from sessiond.daemon.sessions.manifest import digest_of, identify
+from sessiond.daemon.sessions.session import Home, Session
+from sessiond.daemon.sessions.statuses import Report
 from sessiond.v1.errors import (
     FieldMismatch,
     ManifestMismatch,
@@ -47,7 +52,12 @@ class SessionRegistry:
     """Sessions. A client that went away finds its own again by opening the same."""
 
     def __init__(
-        self, resolve_model: Callable[[str], Awaitable[str]], max_sessions: int, default_num_ctx: int = 0
+        self,
+        resolve_model: Callable[[str], Awaitable[str]],
+        max_sessions: int,
+        default_num_ctx: int = 0,
+        memory: KvMemory | None = None,
+        memory_tier: int = 0,
     ) -> None:
         self._resolve_model = resolve_model
         self._max_sessions = max_sessions
@@ -59,7 +69,8 @@ class SessionRegistry:
         """Sessions that are being opened."""
         self._dropping: set[asyncio.Task[None]] = set()
         self._by_request: dict[OpenRequest, Session] = {}
-        self.pool = EnginePool(self._engine_died)
+        self.memory = memory or KvMemory()
+        self.pool = EnginePool(self._engine_stands, self._engine_died, memory_tier)
 
     async def engine(self, model: str, config: SessionConfig | None = None) -> Engine:
         """The engine of a model, loaded if need be. Raises InvalidInput, SessionUnavailable."""
@@ -76,17 +87,36 @@ class SessionRegistry:
             live = self._by_request.get(request)
             if live is not None and live.state in ("ready", "busy"):
                 return live, True
-            if len(self._live()) + self._making >= self._max_sessions:
-                raise SessionUnavailable(f"{self._max_sessions} sessions are open, which is the limit")
-            self._making += 1
-            try:
-                session = await self._make(request)
-            finally:
-                self._making -= 1
-            self._sessions[session.name] = session
-            self._by_request[request] = session
-            self._forget_the_oldest()
+            session = await self._made(request, lambda: self._make(request))
             return session, False
+
+    async def fork(self, name: str, key: str) -> Session:
+        """A new session that is what another one is, without computing anything. Raises SessionBusy."""
+        parent = self.live(name)
+        if not parent.engine.facts.capabilities.fork:
+            raise UnsupportedFeature("fork", parent.engine.facts.backend)
+        opened = next((r for r, s in self._by_request.items() if s is parent), None)
+        asked = opened or OpenRequest(parent.workspace_root, parent.engine.model, "", parent.config)
+        request = replace(asked, key=key or f"fork {secrets.token_hex(8)}")
+        async with self._alone(request):
+            if request in self._by_request:
+                raise invalid("key", "a session of this workspace, model and config has this key")
+            async with parent.still() as content:
+                return await self._made(request, lambda: self._forked(parent, content, key))
+
+    async def _made(self, request: OpenRequest, make: Callable[[], Awaitable[Session]]) -> Session:
+        """A new session, within the limit, and known by its name and request."""
+        if len(self._live()) + self._making >= self._max_sessions:
+            raise SessionUnavailable(f"{self._max_sessions} sessions are open, which is the limit")
+        self._making += 1
+        try:
+            session = await make()
+        finally:
+            self._making -= 1
+        self._sessions[session.name] = session
+        self._by_request[request] = session
+        self._forget_the_oldest()
+        return session
 
     @contextlib.asynccontextmanager
     async def _alone(self, request: OpenRequest) -> AsyncGenerator[None, None]:
@@ -106,24 +136,27 @@ class SessionRegistry:
         if request.config.context.deterministic and not engine.facts.capabilities.deterministic:
             raise UnsupportedFeature("deterministic", engine.facts.backend)
         session_id = secrets.token_hex(8)
-        try:
+        async with self._dropping_what_fails(engine, session_id):
             return await self._opened(engine, session_id, request)
+
+    @contextlib.asynccontextmanager
+    async def _dropping_what_fails(self, engine: Engine, branch: str) -> AsyncGenerator[None, None]:
+        try:
+            yield
         except BaseException:
             # Also after a cancel: the engine may have opened the branch, and nobody would ever close it.
-            drop = asyncio.create_task(_drop(engine, session_id))
+            drop = asyncio.create_task(_drop(engine, branch))
             self._dropping.add(drop)
             drop.add_done_callback(self._dropping.discard)
             raise
 
     async def _opened(self, engine: Engine, session_id: str, request: OpenRequest) -> Session:
+        config = request.config
+        settings = engine.filled(config.context, self._default_num_ctx)
+        arena = arena_name(request.workspace_root, settings)
         try:
-            framing = await engine.framing(request.config.prompt_format, [])
-            wanted = request.config.context
-            # The daemon's own default is bounded by what the model can; a client's wish is not bent.
-            default = min(self._default_num_ctx, engine.facts.num_ctx_train)
-            opened = await engine.open(
-                session_id, session_id, replace(wanted, num_ctx=wanted.num_ctx or default)
-            )
+            framing = await engine.framing(config.prompt_format, [])
+            opened = await self._open_branch(engine, session_id, arena, settings)
         except EngineFailed as failed:
             if failed.kind == "unsupported":
                 raise UnsupportedFeature(failed.field, engine.facts.backend) from failed
@@ -131,29 +164,57 @@ class SessionRegistry:
             raise invalid(field, str(failed)) from failed
         except EngineDied as died:
             raise SessionUnavailable(f"the backend died while a session was opened: {died.cause}") from died
-        expected = request.config.prompt_template_digest
+        expected = config.prompt_template_digest
         if expected and expected != framing.template_digest:
             mismatch = FieldMismatch("prompt_template_digest", expected, framing.template_digest)
             raise ManifestMismatch([mismatch])
         identity = identify(
             engine.facts,
-            request.config.model,
+            config.model,
             opened.settings,
-            request.config.prompt_format,
+            config.prompt_format,
             framing.template_digest,
-            disable_bos=request.config.disable_bos,
+            disable_bos=config.disable_bos,
         )
-        session = Session(
-            session_id,
-            engine,
-            identity,
-            request.config.with_context(opened.settings),
-            opened,
-            request.workspace_root,
-            request.key,
-        )
+        home = Home(engine, arena, self.memory, opened.cell_bytes)
+        chosen = config.with_context(opened.settings)
+        session = Session(session_id, home, identity, chosen, request.workspace_root, request.key)
         log.info("session.opened", session=session.name, model=engine.model, num_ctx=opened.settings.num_ctx)
         return session
+
+    async def _open_branch(
+        self, engine: Engine, branch: str, arena: str, settings: ContextSettings
+    ) -> wire.Opened:
+        """Open a branch; idle workspaces give their cells back until there is memory for a new arena."""
+        while True:
+            try:
+                return await engine.open(branch, arena, settings, kv_limit=max(1, self.memory.free()))
+            except EngineFailed as failed:
+                if failed.kind != "no_memory":
+                    raise
+                if not await self.memory.give_way():
+                    raise SessionUnavailable(
+                        f"{failed} beside a reserve of {self.memory.reserve} bytes"
+                    ) from failed
+
+    async def _forked(self, parent: Session, content: Content, key: str) -> Session:
+        session_id = secrets.token_hex(8)
+        async with self._dropping_what_fails(parent.engine, session_id):
+            try:
+                await parent.engine.open(
+                    session_id, parent.home.arena, parent.config.context, parent=parent.id
+                )
+            except EngineDied as died:
+                raise SessionUnavailable(f"the backend died during a fork: {died.cause}") from died
+        session = Session(session_id, parent.home, parent.identity, parent.config, parent.workspace_root, key)
+        session.begin_as(content, parent)
+        log.info("session.forked", session=session.name, parent=parent.name)
+        return session
+
+    def report(self, name: str) -> Report:
+        """All there is to say of a session's context, whatever its state. Raises SessionNotFound."""
+        session = self.get(name)
+        return session.report(max((session.shared_with(other) for other in self._live()), default=0))
 
     def all(self) -> list[Session]:
         """Every session that is not closed, oldest first."""
@@ -192,7 +253,11 @@ class SessionRegistry:
     def _live(self) -> list[Session]:
         return [session for session in self._sessions.values() if session.state in ("ready", "busy")]
 
+    def _engine_stands(self, engine: Engine) -> None:
+        engine.on_arena = lambda state: self.memory.heard(engine, state)
+
     def _engine_died(self, engine: Engine, died: EngineDied) -> None:
+        self.memory.lost(engine)
         for session in self._sessions.values():
             if session.engine is engine:
                 session.lose(died.cause)
@@ -202,6 +267,11 @@ class SessionRegistry:
         for name in ended[: max(0, len(ended) - REMEMBERED)]:
             gone = self._sessions.pop(name)
             self._by_request = {r: s for r, s in self._by_request.items() if s is not gone}
+
+
+def arena_name(root: Path | None, settings: ContextSettings) -> str:
+    """Sessions with one workspace and the same settings share a tree; all without a workspace are as of one."""
+    return digest_of([str(root or ""), asdict(settings)])
 
 
 async def _drop(engine: Engine, branch: str) -> None:

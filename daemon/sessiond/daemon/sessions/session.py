@@ -10,17 +10,17 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 
 from sessiond.adapters.base import Sampling
 from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.engine import Engine, Generation
-from sessiond.daemon.engine.frames import RAW
+from sessiond.daemon.engine.memory import KvMemory
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
 from sessiond.daemon.sessions.config import SessionConfig
+from sessiond.daemon.sessions.content import Content, common
 from sessiond.daemon.sessions.events import Broadcast, Faulted, Invalidated, PrefillProgressed, StateChanged
-from sessiond.daemon.sessions.manifest import Identity, check
+from sessiond.daemon.sessions.manifest import Identity, ManifestSegment, check
 from sessiond.daemon.sessions.miss import Miss, explain_miss
 from sessiond.daemon.sessions.prefix import Prefix, empty_prefix
 from sessiond.daemon.sessions.sources import PrefixRequest, Sources
@@ -54,22 +54,33 @@ class _Addition:
     suffix: Suffix
 
 
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a session's branch lives."""
+
+    engine: Engine
+    arena: str
+    memory: KvMemory
+    cell_bytes: int
+    """Of KV for each token."""
+
+
 class Session:
     """See the module. All calls come from the daemon's event loop."""
 
     def __init__(
         self,
         session_id: str,
-        engine: Engine,
+        home: Home,
         identity: Identity,
         config: SessionConfig,
-        opened: wire.Opened,
         workspace_root: Path | None,
         key: str,
     ) -> None:
         self.id = session_id
         self.name = f"sessions/{session_id}"
-        self.engine = engine
+        self.home = home
+        self.engine = home.engine
         self.identity = identity
         self.config = config
         self.workspace_root = workspace_root
@@ -79,17 +90,16 @@ class Session:
         self.events = Broadcast()
         self._turns = Turns(self.name, lambda: self.events.tell(StateChanged(self.state)))
         self._num_ctx = config.context.num_ctx
-        self._cell_bytes = opened.cell_bytes
-        self._sources = Sources(engine, identity, config, workspace_root)
-        self._prefix = empty_prefix(identity)
-        self._tail: list[int] = []
-        """Suffixes and generated text."""
-        self._roles: tuple[str, ...] = ()
+        self._sources = Sources(home.engine, identity, config, workspace_root)
+        self._content = Content(empty_prefix(identity))
         self._resident = 0
-        """How many of the session's tokens, from the first, the branch holds."""
+        """How many of the session's tokens, from the first, are in the backend's cells."""
+        self._in_memory = 0
+        """How many follow these in memory."""
         self._miss: Miss | None = None
         self._closed = False
         self._fatal = ""
+        home.engine.listen(session_id, self._moved)
 
     # What it is.
 
@@ -105,41 +115,58 @@ class Session:
     @property
     def prefix_tokens(self) -> int:
         """Tokens of the prefix."""
-        return len(self._prefix.tokens)
+        return len(self._content.prefix.tokens)
 
     @property
     def resident_tokens(self) -> int:
-        """Tokens of the session whose KV stands."""
+        """Tokens of the session whose KV is in the backend's cells."""
         return self._resident
 
     @property
     def tokens(self) -> list[int]:
         """All of its tokens."""
-        return self._prefix.tokens + self._tail
+        return self._content.tokens
 
-    def report(self) -> Report:
-        """All there is to say. Never waits."""
-        prefix = self._prefix
-        total = len(prefix.tokens) + len(self._tail)
+    def shared_with(self, other: Session) -> int:
+        """How many of its resident tokens the other one uses too."""
+        if other is self or (other.engine, other.home.arena) != (self.engine, self.home.arena):
+            return 0
+        return min(self._resident, other.resident_tokens, common(self.tokens, other.tokens))
+
+    def report(self, shared: int = 0) -> Report:
+        """All there is to say, given how many tokens are shared with others. Never waits."""
+        prefix = self._content.prefix
+        segments = prefix.manifest.segments
+        here, reach = self._resident, self._resident + self._in_memory
         return Report(
-            resident_tokens=self._resident,
+            resident_tokens=here,
             prefix_tokens=len(prefix.tokens),
-            suffix_tokens=len(self._tail),
+            suffix_tokens=len(self._content.tail),
             num_ctx=self._num_ctx,
-            available_tokens=self._num_ctx - total,
+            available_tokens=self._num_ctx - self._content.size,
             stable_token_hash=prefix.stable_token_hash,
             manifest=prefix.manifest,
-            resident_by_segment=tuple(
-                max(0, min(self._resident, segment.token_end) - segment.token_start)
-                for segment in prefix.manifest.segments
-            ),
-            kv_bytes=self._resident * self._cell_bytes,
+            resident_by_segment=tuple(_overlap(s, 0, here) for s in segments),
+            memory_by_segment=tuple(_overlap(s, here, reach) for s in segments),
+            kv_bytes=here * self.home.cell_bytes,
+            shared_tokens=shared,
             left_out=prefix.left_out,
             last_miss=self._miss,
             busy=self._turns.busy(),
             closed=self._closed,
             fatal_cause=self._fatal,
         )
+
+    @contextlib.asynccontextmanager
+    async def still(self) -> AsyncGenerator[Content, None]:
+        """What it is, while no turn can change it. Raises SessionBusy, and what ended the session."""
+        async with self._turns.turn("fork"):
+            yield self._content
+
+    def begin_as(self, content: Content, parent: Session) -> None:
+        """Be what another session is, whose branch this one was opened at."""
+        self._content = content
+        self._resident, self._in_memory = parent._resident, parent._in_memory
 
     # How it ends.
 
@@ -150,7 +177,7 @@ class Session:
         self._closed = True
         self._turns.end(SessionClosed(self.name))
         self.engine.interrupt(self.id)
-        self._resident = 0
+        self._resident = self._in_memory = 0
         self.events.tell(StateChanged(self.state))
         self.events.end()
         with contextlib.suppress(EngineDied, EngineFailed):
@@ -161,7 +188,7 @@ class Session:
         if self._closed or self._fatal:
             return
         self._fatal = cause
-        self._resident = 0
+        self._resident = self._in_memory = 0
         fatal = SessionFatal(cause)
         self._turns.end(fatal)
         self.events.tell(Faulted(fatal.reason, fatal.message))
@@ -182,7 +209,7 @@ class Session:
     async def prefill_suffix(self, request: SuffixRequest, timings: Timings) -> SuffixStatus:
         """Add a suffix after all that the session is, or after its prefix."""
         async with self._turn("suffix"):
-            addition = await self._plan_suffix(request, self._prefix, timings, alone=False)
+            addition = await self._plan_suffix(request, self._content.prefix, timings, alone=False)
             return await self._add(addition, timings)
 
     async def decode(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:
@@ -201,7 +228,7 @@ class Session:
         """Prefix, suffix and answer as one turn: no other can come between."""
         async with self._turn("prefix"):
             # All is planned before anything moves: an overflow of a later part must leave the context as it was.
-            new = self._prefix if prefix is None else await self._plan_prefix(prefix, timings)
+            new = self._content.prefix if prefix is None else await self._plan_prefix(prefix, timings)
             addition = await self._plan_suffix(suffix, new, timings, alone=prefix is not None)
             self._check_room(len(addition.base) + len(addition.suffix.tokens), request)
             if prefix is not None:
@@ -216,7 +243,8 @@ class Session:
         async with self._turns.turn(stage):
             self.last_used_ms = time.time() * 1e3
             try:
-                yield
+                async with self.home.memory.turn(self.engine, self.home.arena):
+                    yield
             except EngineDied as died:
                 self.lose(died.cause)
                 raise SessionFatal(died.cause) from died
@@ -259,12 +287,13 @@ class Session:
 
     async def _move_to(self, new: Prefix, timings: Timings) -> PrefixStatus:
         """Bring the prefix to this one; whatever stood after the old one leaves the session."""
-        advanced = await self._advance("prefix", new.tokens, timings)
-        old, before = self._prefix, self.tokens
-        dropped = len(before) - _common(before, new.tokens)
-        self._prefix, self._tail, self._roles = new, [], self._opening_roles(new)
-        self._resident = len(new.tokens)
-        self._miss = explain_miss(old, new, advanced.reused, advanced.prefilled)
+        borders = [segment.token_end for segment in new.manifest.segments]
+        advanced = await self._advance("prefix", new.tokens, timings, borders)
+        old, before = self._content.prefix, self.tokens
+        dropped = len(before) - common(before, new.tokens)
+        self._content = Content.of(new, self.config.prompt_format)
+        self._stands(len(new.tokens))
+        self._miss = explain_miss(old, new, advanced.reused + advanced.restored, advanced.prefilled)
         if self._miss is not None and old.tokens:
             self.events.tell(Invalidated(self._miss))
         return PrefixStatus(
@@ -289,11 +318,10 @@ class Session:
         """
         check(request.expect, prefix.manifest)
         alone = alone or request.replace
-        tail = [] if alone else self._tail
-        roles = self._opening_roles(prefix) if alone else self._roles
+        before = Content.of(prefix, self.config.prompt_format) if alone else self._content
         begun = time.monotonic()
-        suffix = await build_suffix(self.engine, self.config.prompt_format, request, roles)
-        base = prefix.tokens + tail
+        suffix = await build_suffix(self.engine, self.config.prompt_format, request, before.roles)
+        base = before.tokens
         if not base and suffix.tokens and self.identity.add_bos:
             suffix = replace(suffix, tokens=[self.engine.facts.vocab.bos or 0, *suffix.tokens])
         timings.tokenize_ms += (time.monotonic() - begun) * 1e3
@@ -305,16 +333,16 @@ class Session:
         """Add a suffix after its base."""
         suffix, target = addition.suffix, addition.base + addition.suffix.tokens
         advanced = await self._advance("suffix", target, timings)
-        self._tail, self._roles = target[len(self._prefix.tokens) :], suffix.roles
-        self._resident = len(target)
+        self._content = self._content.with_tokens(target, suffix.roles)
+        self._stands(len(target))
         return SuffixStatus(
             suffix_tokens=len(suffix.tokens),
             reused_tokens=max(0, len(suffix.tokens) - advanced.prefilled),
             prefilled_tokens=advanced.prefilled,
-            prefix_tokens=len(self._prefix.tokens),
+            prefix_tokens=self.prefix_tokens,
             resident_tokens=self._resident,
             available_tokens=self._num_ctx - self._resident,
-            manifest_digest=self._prefix.manifest.digest,
+            manifest_digest=self._content.prefix.manifest.digest,
         )
 
     def _check_room(self, standing: int, request: DecodeRequest) -> None:
@@ -328,77 +356,72 @@ class Session:
     async def _answer(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:
         """Generate after all that the session is. What was generated becomes part of it."""
         self._turns.check_open()
-        base = self.tokens
-        self._check_room(len(base), request)
-        most = request.max_tokens or self._num_ctx - len(base)
-        wish = Generation(self._resolved(request.sampling), most, request.stop)
+        before = self._content
+        self._check_room(before.size, request)
+        most = request.max_tokens or self._num_ctx - before.size
+        wish = Generation(self._resolved(request.sampling), most, request.stop, timings.patience())
         self._turns.note("decode", 0, most)
-        count = 0
+        sent: list[int] = []
+        jobs = self.engine.generate(self.id, before.tokens, wish, self._held)
         try:
-            async with contextlib.aclosing(self.engine.generate(self.id, base, wish, self._held)) as pieces:
+            async with contextlib.aclosing(jobs) as pieces:
                 async for piece in pieces:
                     self._turns.check_open()
                     if isinstance(piece, wire.Generated):
-                        self._take(base, wire.unpack_tokens(piece.tokens))
+                        self._stands(before.size + len(sent))
                         timings.decode_ms += piece.decode_ms
-                        summary = Summary(
-                            piece.reason, piece.stop_string, piece.generated, wish.sampling.seed
+                        yield Chunk(
+                            "",
+                            (),
+                            Summary(piece.reason, piece.stop_string, piece.generated, wish.sampling.seed),
                         )
-                        yield Chunk("", (), summary)
                         return
-                    if not count:
+                    if not sent:
                         timings.first_token_ms = timings.since_arrival()
-                    count += len(piece.tokens)
-                    self._turns.note("decode", count, most)
+                    sent += piece.tokens
+                    # What the client was sent is part of the session, also where a cancel comes before its KV.
+                    self._content = before.answered(sent)
+                    self._turns.note("decode", len(sent), most)
                     yield Chunk(piece.text, tuple(piece.tokens))
         finally:
-            if count and (not self._roles or self._roles[-1] != "assistant"):
-                self._roles = (*self._roles, "assistant")
+            self._resident = min(self._resident, self._content.size)
 
-    async def _advance(self, stage: str, tokens: Sequence[int], timings: Timings) -> wire.Advanced:
+    async def _advance(
+        self, stage: str, tokens: Sequence[int], timings: Timings, borders: Sequence[int] = ()
+    ) -> wire.Advanced:
         def told(done: int, total: int) -> None:
             self._turns.note(stage, done, total)
             self.events.tell(PrefillProgressed(stage, done, total))
 
         self._turns.check_open()
         self._turns.note(stage, 0, len(tokens))
-        advanced = await self.engine.advance(self.id, tokens, told, self._held)
+        advanced = await self.engine.advance(
+            self.id, tokens, told, self._held, borders=borders, patience_s=timings.patience()
+        )
         timings.queue_ms += advanced.queue_ms
         timings.prefill_ms += advanced.prefill_ms
+        timings.restore_ms += advanced.restore_ms
         return advanced
 
-    def _opening_roles(self, prefix: Prefix) -> tuple[str, ...]:
-        """A framed prefix stands for a system message."""
-        return ("system",) if prefix.tokens and self.config.prompt_format != RAW else ()
+    def _stands(self, count: int) -> None:
+        """So many of its tokens, from the first, are in the backend's cells."""
+        self._resident, self._in_memory = count, 0
 
-    def _take(self, base: Sequence[int], held: Sequence[int]) -> None:
-        """The branch holds `base` and what was generated after it."""
-        prefix = len(self._prefix.tokens)
-        assert list(held[: len(base)]) == list(base), "an answer grew from other tokens"
-        self._tail = list(held[prefix:])
-        self._resident = len(held)
+    def _moved(self, resident: int, in_memory: int) -> None:
+        """Others needed room, and KV of this session's branch moved."""
+        if not self._turns.running and not self._closed and not self._fatal:
+            self._resident, self._in_memory = resident, in_memory
 
     def _held(self, held: Sequence[int]) -> None:
-        """A job ended early: part of an answer may have become part of the session, and some of what was
-        resident may be gone.
-        """
-        if self._closed or self._fatal:
-            return  # what the branch held is gone with it
-        mine = self.tokens
-        same = _common(mine, held)
-        if same == len(mine) and self._turns.stage == "decode":
-            self._tail += held[same:]
-            same = len(held)
-        self._resident = same
+        """A job ended early: the branch holds these tokens, which may be fewer than the session's."""
+        if not self._closed and not self._fatal:  # else what the branch held is gone with it
+            self._stands(common(self.tokens, held))
 
     def _resolved(self, sampling: Sampling) -> Sampling:
         window = self._num_ctx if sampling.repeat_last_n < 0 else sampling.repeat_last_n
         return replace(sampling, repeat_last_n=window)
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens the two share from the first."""
-    limit = min(len(a), len(b))
-    if list(a[:limit]) == list(b[:limit]):
-        return limit
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+def _overlap(segment: ManifestSegment, start: int, end: int) -> int:
+    """How many tokens of the segment stand from `start` to `end`."""
+    return max(0, min(end, segment.token_end) - max(start, segment.token_start))

@@ -22,6 +22,12 @@ class Timings:
     first_token_ms: float = 0.0
     total_ms: float = 0.0
     arrived: float = field(default_factory=time.monotonic)
+    deadline: float | None = None
+    """By `time.monotonic`, when the client gives up."""
+
+    def patience(self) -> float | None:
+        """Seconds until the client gives up; None if it does not say."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def since_arrival(self) -> float:
         """Milliseconds since the request came."""
@@ -104,7 +110,9 @@ class Report:
     stable_token_hash: str
     manifest: Manifest
     resident_by_segment: tuple[int, ...]
+    memory_by_segment: tuple[int, ...]
     kv_bytes: int
+    shared_tokens: int
     left_out: tuple[LeftOut, ...]
     last_miss: Miss | None
     busy: Busy | None

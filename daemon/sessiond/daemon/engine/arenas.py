@@ -1,0 +1,164 @@
+"""The arenas of an engine: made when first opened, parked when idle, given back with their last branch."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+
+from sessiond.adapters.base import BackendError, ContextSettings, KvContext, Model
+from sessiond.daemon.engine import wire
+from sessiond.daemon.engine.arena import Arena
+from sessiond.daemon.engine.kv_arena import KvArena
+from sessiond.daemon.engine.memory_tier import MemoryTier
+from sessiond.daemon.engine.prompt_arena import PromptArena
+
+WINDOWS = 2
+"""Windows of cells that an arena takes where memory allows: one for a branch that fills its window, and as much for
+what was left behind and what other branches do not share."""
+PARKED_AFTER_S = 600.0
+"""An arena on which nothing happened for so long gives its cells back."""
+CHECKED_EVERY_S = 60.0
+"""How often arenas are compared with their backend when there is nothing to do."""
+
+
+class NoMemory(BackendError):
+    """The limit does not allow one window of cells. `needed` and `limit` are bytes."""
+
+    def __init__(self, needed: int, limit: int) -> None:
+        super().__init__(f"a window of cells takes {needed} bytes, and {limit} are left")
+
+
+@dataclass(slots=True)
+class _Place:
+    """An arena, and when something last happened there."""
+
+    name: str
+    arena: Arena
+    branches: set[str] = field(default_factory=set[str])
+    moves: int = 0
+    """Those of the arena that were told."""
+    parked: bool = True
+    """What was told of it."""
+    used: float = field(default_factory=time.monotonic)
+
+
+class Arenas:
+    """All calls come from the loop's thread. `tell` sends events to the daemon."""
+
+    def __init__(self, model: Model, tier: MemoryTier, tell: Callable[[wire.AnyEvent], None]) -> None:
+        self._model = model
+        self._tier = tier
+        self._tell = tell
+        self._places: dict[str, _Place] = {}
+        self._by_branch: dict[str, _Place] = {}
+        self._told: dict[str, tuple[int, int]] = {}
+        """What was last told of where branches are."""
+        self._checked = time.monotonic()
+
+    def open(self, command: wire.Open) -> wire.Opened:
+        """A branch. Raises NoMemory, SettingsError, BackendError."""
+        place = self._places.get(command.arena)
+        if place is None:
+            place = _Place(command.arena, self._make(command.settings, command.kv_limit))
+            self._places[command.arena] = place
+        place.arena.open(command.branch, command.parent or None)
+        place.branches.add(command.branch)
+        place.used = time.monotonic()
+        self._by_branch[command.branch] = place
+        return wire.Opened(place.arena.settings, place.arena.cell_bytes)
+
+    def _make(self, settings: ContextSettings, limit: int) -> Arena:
+        settings = replace(settings, num_cells=self._cells(settings, limit))
+        context = self._model.new_context(settings)
+        if not isinstance(context, KvContext):
+            return PromptArena(self._model, context)
+
+        def again() -> KvContext:
+            made = self._model.new_context(context.settings)
+            assert isinstance(made, KvContext)
+            return made
+
+        return KvArena(self._model, context, self._tier, again)
+
+    def _cells(self, settings: ContextSettings, limit: int) -> int:
+        """How many cells a new arena takes; 0 leaves it to the backend."""
+        each = self._model.cell_bytes(settings)
+        window = settings.num_ctx
+        if not each or not window:
+            return settings.num_cells
+        most = settings.num_cells or WINDOWS * window
+        if limit and limit // each < window:
+            raise NoMemory(window * each, limit)
+        return max(window, min(most, limit // each if limit else most))
+
+    def close(self, branch: str) -> None:
+        """Forget a branch; the last one takes its arena with it. Twice is once."""
+        place = self._by_branch.pop(branch, None)
+        self._told.pop(branch, None)
+        if place is None:
+            return
+        place.arena.close(branch)
+        place.branches.discard(branch)
+        if not place.branches:
+            del self._places[place.name]
+            place.arena.shut()
+            self._tell(wire.ArenaState(wire.UNASKED, place.name, 0, 0, gone=True))
+
+    def of(self, branch: str) -> Arena:
+        """The arena of a branch on which something is about to happen. Raises BackendError."""
+        place = self._by_branch.get(branch)
+        if place is None:
+            raise BackendError(f"no branch {branch}")
+        self._told.pop(branch, None)
+        place.used = time.monotonic()
+        return place.arena
+
+    def after_turn(self, busy: Collection[str]) -> None:
+        """Tell of branches that moved without a job of theirs; `busy` are those that have one."""
+        for place in self._places.values():
+            if place.arena.parked != place.parked:
+                self._tell_state(place)
+            if place.arena.moves == place.moves:
+                continue
+            place.moves = place.arena.moves
+            for branch in place.branches.difference(busy):
+                there = place.arena.residence(branch)
+                if self._told.get(branch) != there:
+                    self._told[branch] = there
+                    self._tell(wire.Residence(wire.UNASKED, branch, *there))
+
+    def park(self, name: str) -> None:
+        """Give an arena's cells back; its branches stay, in memory where that is worth it."""
+        place = self._places.get(name)
+        if place is not None:
+            place.arena.park()
+
+    def idle(self) -> float | None:
+        """What is to be done when there is nothing to do; in how many seconds to come again."""
+        now = time.monotonic()
+        if now - self._checked >= CHECKED_EVERY_S:
+            self._checked = now
+            for place in self._places.values():
+                self._check(place)
+        for place in self._places.values():
+            if now - place.used >= PARKED_AFTER_S:
+                self.park(place.name)
+        return CHECKED_EVERY_S if self._places else None
+
+    @staticmethod
+    def _check(place: _Place) -> None:
+        try:
+            place.arena.check_integrity()
+        except AssertionError as fault:
+            # Any doubt about what is cached is a miss: better computed again than wrong.
+            sys.stderr.write(
+                f"the cells of an arena are not what they should be ({fault}): they are emptied\n"
+            )
+            place.arena.reset()
+
+    def _tell_state(self, place: _Place) -> None:
+        place.parked = place.arena.parked
+        cells = 0 if place.parked else place.arena.cells
+        self._tell(wire.ArenaState(wire.UNASKED, place.name, cells, cells * place.arena.cell_bytes))

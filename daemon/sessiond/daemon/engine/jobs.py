@@ -1,0 +1,123 @@
+"""Commands that take time, made into jobs of the loop: what they do, how urgent they are, and what they answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from sessiond.adapters.base import Model
+from sessiond.daemon.engine import wire
+from sessiond.daemon.engine.arena import Arena
+from sessiond.daemon.engine.arenas import Arenas
+from sessiond.daemon.engine.loop import Job
+from sessiond.daemon.engine.schedule import Rank, due
+from sessiond.daemon.engine.text import TextAssembler
+from sessiond.daemon.engine.work import Finish, Reuse, Work
+
+JobCommand: TypeAlias = wire.Advance | wire.Generate | wire.Logits
+
+Tell = Callable[[Any, float, float], wire.Answer]
+"""A result as an answer, given how long the job waited and how long it took, in milliseconds."""
+
+Failed = Callable[[int, BaseException, list[int] | None], None]
+"""Hears of a command that failed, and what its branch holds."""
+
+
+class JobMaker:
+    """See the module. In the loop's thread."""
+
+    def __init__(self, model: Model, arenas: Arenas, send: Callable[[wire.AnyEvent], None]) -> None:
+        self._model = model
+        self._arenas = arenas
+        self._send = send
+
+    def make(self, command: JobCommand, failed: Failed) -> Job:
+        """The job of a command. Raises BackendError for an unknown branch."""
+        arena = self._arenas.of(command.branch)
+        tokens = wire.unpack_tokens(command.tokens)
+        work, rank, tell = self._work(command, arena, tokens)
+        arrived = time.monotonic()
+
+        def done(result: Any) -> None:
+            ended = time.monotonic()
+            answer = tell(result, (job.began - arrived) * 1e3, (ended - job.began) * 1e3)
+            self._send(wire.Done(command.id, answer))
+
+        job = Job(
+            command.id,
+            command.branch,
+            arena,
+            rank,
+            work,
+            done,
+            lambda error: failed(command.id, error, arena.tokens(command.branch)),
+            due=_due(command, arena, tokens, arrived),
+        )
+        return job
+
+    def _work(self, command: JobCommand, arena: Arena, tokens: list[int]) -> tuple[Work[Any], Rank, Tell]:
+        match command:
+            case wire.Advance():
+                return self._advance(command, arena, tokens)
+            case wire.Generate():
+                return self._generation(command, arena, tokens)
+            case wire.Logits():
+                return (
+                    arena.logits(command.branch, tokens),
+                    Rank.PREFILL,
+                    lambda logits, _queue_ms, _work_ms: wire.RawLogits(logits),
+                )
+
+    def _advance(
+        self, command: wire.Advance, arena: Arena, tokens: list[int]
+    ) -> tuple[Work[Reuse], Rank, Tell]:
+        def told(done: int, total: int) -> None:
+            self._send(wire.Progress(command.id, done, total))
+
+        def advanced(reuse: Reuse, queue_ms: float, work_ms: float) -> wire.Answer:
+            return wire.Advanced(
+                reuse.reused,
+                reuse.restored,
+                reuse.prefilled,
+                reuse.source,
+                queue_ms,
+                reuse.restore_ms,
+                max(0.0, work_ms - reuse.restore_ms),
+            )
+
+        borders = wire.unpack_tokens(command.borders)
+        rank = Rank.KEEP_HOT if command.background else Rank.PREFILL
+        return arena.advance(command.branch, tokens, told, borders), rank, advanced
+
+    def _generation(
+        self, command: wire.Generate, arena: Arena, tokens: list[int]
+    ) -> tuple[Work[Finish], Rank, Tell]:
+        assembler = TextAssembler(command.stop)
+        generated: list[int] = []
+
+        def emit(token: int) -> Finish | None:
+            generated.append(token)
+            text = assembler.feed(self._model.pieces([token])[0])
+            self._send(wire.Piece(command.id, text, [token]))
+            stopped = assembler.stopped_by
+            return Finish("stop_string", stopped) if stopped is not None else None
+
+        def finished(finish: Finish, queue_ms: float, work_ms: float) -> wire.Answer:
+            rest = assembler.finish()
+            if assembler.stopped_by is not None:
+                finish = Finish("stop_string", assembler.stopped_by)
+            if rest:
+                self._send(wire.Piece(command.id, rest, []))
+            held = wire.pack_tokens(arena.tokens(command.branch))
+            return wire.Generated(finish.reason, finish.stop_string, len(generated), held, queue_ms, work_ms)
+
+        work = arena.generate(command.branch, tokens, command.sampling, command.max_tokens, emit)
+        return work, Rank.DECODE, finished
+
+
+def _due(command: JobCommand, arena: Arena, tokens: Sequence[int], arrived: float) -> float:
+    """When the job should be done, by what it has to compute."""
+    patience = None if isinstance(command, wire.Logits) else command.patience_s
+    seconds = arena.missing(tokens) / arena.rates.tokens_a_second
+    return due(arrived, None if patience is None else arrived + patience, seconds)

@@ -1,0 +1,119 @@
+"""Memory as a budget: what the cells of all workspaces may take together, and who gives way when it is used up.
+
+The limit is what the machine has free at the moment, less a reserve for everybody else; a setting may make it tighter.
+The arena on which nothing happened for longest gives its cells back first; one on which a turn runs never does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from sessiond.daemon.engine import wire
+from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.engine.process import EngineDied, EngineFailed
+from sessiond.daemon.machine import available_memory, total_memory
+from sessiond.v1.errors import SessionUnavailable
+
+log = structlog.get_logger(__name__)
+
+LEAST_RESERVE = 512 << 20
+"""Bytes that are left to the rest of the machine at least."""
+RESERVE_SHARE = 0.1
+"""Of all memory, what is left to the rest of the machine."""
+
+
+@dataclass(eq=False)
+class ArenaRecord:
+    """One arena, as the daemon keeps account of it."""
+
+    engine: Engine
+    name: str
+    needs: int = 0
+    """Bytes of its cells when it has some."""
+    taken: int = 0
+    """Bytes of its cells now."""
+    cells: int = 0
+    turns: int = 0
+    """Turns that run on it."""
+    used: float = field(default_factory=time.monotonic)
+
+
+class KvMemory:
+    """All arenas of the daemon. `most` is a limit in bytes for all of them together; 0 is none."""
+
+    def __init__(self, most: int = 0, available: Callable[[], int] = available_memory) -> None:
+        self.most = most
+        self.reserve = max(LEAST_RESERVE, int(total_memory() * RESERVE_SHARE))
+        self._available = available
+        self._arenas: dict[tuple[Engine, str], ArenaRecord] = {}
+
+    @property
+    def taken(self) -> int:
+        """Bytes that all cells take now."""
+        return sum(record.taken for record in self._arenas.values())
+
+    def free(self) -> int:
+        """Bytes that more cells may take now."""
+        free = max(0, self._available() - self.reserve)
+        return min(free, max(0, self.most - self.taken)) if self.most else free
+
+    def records(self) -> list[ArenaRecord]:
+        """Every arena."""
+        return list(self._arenas.values())
+
+    def heard(self, engine: Engine, state: wire.ArenaState) -> None:
+        """An arena took cells or gave them back."""
+        if state.gone:
+            self._arenas.pop((engine, state.arena), None)
+            return
+        record = self._arenas.setdefault((engine, state.arena), ArenaRecord(engine, state.arena))
+        record.taken, record.cells = state.kv_bytes, state.cells
+        record.needs = state.kv_bytes or record.needs
+        log.info(
+            "arena.cells",
+            arena=state.arena,
+            cells=state.cells,
+            kv_bytes=state.kv_bytes,
+            free_bytes=self.free(),
+        )
+
+    def lost(self, engine: Engine) -> None:
+        """An engine died, and all of its arenas with it."""
+        self._arenas = {key: record for key, record in self._arenas.items() if key[0] is not engine}
+
+    async def give_way(self, but: ArenaRecord | None = None) -> bool:
+        """Have the arena that was idle for longest give its cells back. False if there is none."""
+        idle = [r for r in self._arenas.values() if r.taken and not r.turns and r is not but]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda record: record.used)
+        log.info("arena.gives_way", arena=oldest.name, kv_bytes=oldest.taken)
+        with contextlib.suppress(EngineDied, EngineFailed):
+            await oldest.engine.park(oldest.name)
+        oldest.taken = 0  # whatever was told: nobody is asked twice in one search
+        return True
+
+    @contextlib.asynccontextmanager
+    async def turn(self, engine: Engine, name: str) -> AsyncGenerator[None, None]:
+        """Hold an arena's cells for a turn, taken again if it had given them back. Raises SessionUnavailable."""
+        record = self._arenas.get((engine, name))
+        if record is None:  # a backend without cells
+            yield
+            return
+        record.turns += 1
+        try:
+            while not record.taken and record.needs > self.free():
+                if not await self.give_way(record):
+                    raise SessionUnavailable(
+                        f"the cells of this workspace take {record.needs} bytes, and {self.free()} are free "
+                        f"beside a reserve of {self.reserve}"
+                    )
+            yield
+        finally:
+            record.turns -= 1
+            record.used = time.monotonic()

@@ -1,0 +1,58 @@
+"""The host-memory tier: KV of nodes that left the cells, within a limit, the least recently used first to go.
+
+One tier serves all trees of an engine. What it drops is a miss, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sessiond.daemon.engine.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    size: int
+    drop: Callable[[Node], None]
+    """Makes the node's tree forget what is kept."""
+
+
+class MemoryTier:
+    """Who keeps how many bytes. The bytes themselves stand in the nodes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._entries: dict[Node, _Entry] = {}
+        self.used = 0
+        """Bytes."""
+
+    def has_room_for(self, size: int) -> bool:
+        """Whether so much could be kept at all, be it in place of all else."""
+        return 0 < size <= self.limit
+
+    def add(self, node: Node, size: int, drop: Callable[[Node], None]) -> None:
+        """Take note of what a node keeps; the least recently used of all others give way."""
+        self._entries[node] = _Entry(size, drop)
+        self.used += size
+        while self.used > self.limit:
+            oldest = min(self._droppable(), key=lambda n: (n is node, n.last_used, -n.end))
+            entry = self._entries[oldest]
+            self.remove(oldest)
+            entry.drop(oldest)
+
+    def remove(self, node: Node) -> None:
+        """The node keeps nothing any more. Twice is once."""
+        entry = self._entries.pop(node, None)
+        if entry is not None:
+            self.used -= entry.size
+
+    def holds(self, node: Node) -> bool:
+        """Whether the node keeps something."""
+        return node in self._entries
+
+    def _droppable(self) -> list[Node]:
+        # What stands below a kept node is of no use without it, so it goes first.
+        return [
+            n for n in self._entries if n.resident or not any(c in self._entries for c in n.children.values())
+        ]

@@ -1,0 +1,44 @@
+"""How fast this machine computes and restores, as seen so far: what decides between the two."""
+
+from __future__ import annotations
+
+_WEIGHT = 0.2
+"""Of the newest measurement in a running mean."""
+FEWEST = 8
+"""Tokens of a batch that says something of bulk work: smaller ones are dominated by reading the weights."""
+_TOKENS_A_SECOND = 500.0
+_BYTES_A_SECOND = 1e9
+_RESTORE_S = 0.0005
+"""What the first restore is expected to take at least."""
+
+
+class Rates:
+    """Running means, from guesses that the first measurement replaces."""
+
+    def __init__(self) -> None:
+        self._compute = 0.0
+        self._restore = 0.0
+
+    @property
+    def tokens_a_second(self) -> float:
+        """Of prefill."""
+        return self._compute or _TOKENS_A_SECOND
+
+    def computed(self, tokens: int, seconds: float) -> None:
+        """A batch of so many tokens took so long."""
+        if tokens >= FEWEST and seconds > 0:
+            self._compute = _mean(self._compute, tokens / seconds)
+
+    def restored(self, size: int, seconds: float) -> None:
+        """So many bytes of KV were brought back in so long."""
+        if seconds > 0:
+            self._restore = _mean(self._restore, size / seconds)
+
+    def restoring_pays(self, tokens: int, size: int) -> bool:
+        """Whether `size` bytes of KV are back sooner than `tokens` tokens are computed."""
+        restore = _RESTORE_S + size / (self._restore or _BYTES_A_SECOND)
+        return restore < tokens / self.tokens_a_second
+
+
+def _mean(old: float, new: float) -> float:
+    return new if not old else old + _WEIGHT * (new - old)

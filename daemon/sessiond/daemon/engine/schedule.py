@@ -1,0 +1,97 @@
+"""Who goes into the next batch.
+
+One arena at a time, in rotation. There every running answer gets its next token, and what room is left goes to those
+who wait for a prefill: the most urgent first, and as many as fit, so that a short one does not wait behind a long one.
+While some answer runs, the room is kept so small that it goes on fluently. Keep-hot has its turn when nobody waits.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sessiond.daemon.engine.arena import Arena
+from sessiond.daemon.engine.rates import FEWEST
+from sessiond.daemon.engine.work import Compute, Wish
+
+PATIENCE_S = 2.0
+"""How long anybody is expected to wait gladly."""
+STRETCH = 4.0
+"""How many times as long as its work alone a job may take before it is overdue."""
+STEP_S = 0.1
+"""How long a batch should take at most while somebody reads an answer: as long as a step of ten tokens a second."""
+
+
+class Rank(enum.IntEnum):
+    """Who goes first."""
+
+    DECODE = 0
+    PREFILL = 1
+    KEEP_HOT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A job that waits, as the schedule sees it."""
+
+    id: int
+    branch: str
+    arena: Arena
+    rank: Rank
+    due: float
+    """By `time.monotonic`, when it should be done."""
+    wish: Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What to compute now."""
+
+    arena: Arena
+    wishes: dict[int, Wish]
+    """By job, each cut to what fits, in order of rank."""
+    standing: list[str]
+    """The branches of all jobs over that arena, in the same order."""
+
+
+def due(arrived: float, deadline: float | None, seconds: float) -> float:
+    """When a job of so many seconds' work should be done: fixed when it comes, so that nobody waits for ever behind
+    those who come later, and soon for a short one.
+    """
+    fair = arrived + PATIENCE_S + STRETCH * seconds
+    return fair if deadline is None else min(fair, deadline)
+
+
+def next_batch(waiting: Sequence[Waiting], turn: int) -> Batch:
+    """The batch of this turn. `waiting` is not empty."""
+    hurried = [job for job in waiting if job.rank is not Rank.KEEP_HOT] or waiting
+    arenas = list({id(job.arena): job.arena for job in hurried}.values())
+    arena = arenas[turn % len(arenas)]
+    here = sorted((job for job in waiting if job.arena is arena), key=lambda job: (job.rank, job.due, job.id))
+    taking = [job for job in here if job in hurried]
+    answers = any(_is_step(job) for job in waiting)
+    return Batch(arena, _fill(taking, arena, answers=answers), [job.branch for job in here])
+
+
+def _fill(jobs: Sequence[Waiting], arena: Arena, *, answers: bool) -> dict[int, Wish]:
+    room = arena.settings.num_batch
+    bulk = min(room, arena.settings.num_ubatch)
+    if answers:
+        bulk = min(bulk, max(FEWEST, int(arena.rates.tokens_a_second * STEP_S)))
+    taken: dict[int, Wish] = {}
+    for job in jobs:
+        if not isinstance(job.wish, Compute):
+            taken[job.id] = job.wish
+            continue
+        size = min(len(job.wish.tokens), room if _is_step(job) else min(room, bulk))
+        if size > 0:
+            taken[job.id] = replace(job.wish, tokens=job.wish.tokens[:size])
+            room -= size
+            bulk -= 0 if _is_step(job) else size
+    return taken
+
+
+def _is_step(job: Waiting) -> bool:
+    """Whether it is one step of a running answer."""
+    return job.rank is Rank.DECODE and isinstance(job.wish, Compute) and len(job.wish.tokens) == 1
