@@ -7,8 +7,8 @@
   1.02 of prefix and suffixes; time until all have their first token: at most 1/15 of llama-server's.
 - switch, undo: to and fro between two prefixes that part in the middle. From the third switch on nothing but the
   suffix is computed, and the worst first token is under 1.2 times that of a plain turn.
-- streams: 8 streams decode together. At least 0.9 of the speed of a bare batch loop; and in deterministic mode each
-  says what it says alone.
+- streams: 8 streams decode together. At least 0.9 of the speed of a bare batch loop.
+- exact: in deterministic mode each of them says what it says alone.
 - neighbour: decode speed beside an idle workspace, at least 0.95 of what it is without it.
 
 llama-server is the one that scripts/peer builds from the same source, with the flags that are best for this, with and
@@ -33,6 +33,7 @@ from typing import NoReturn
 import build_peer
 from compare_bench import Bench, Sizes
 from compare_eight import eight
+from compare_exact import exact
 from compare_load import OtherLoad
 from compare_neighbour import neighbour
 from compare_server import ServerError
@@ -47,6 +48,7 @@ SCENARIOS: dict[str, Callable[[Bench], Outcome]] = {
     "streams": streams,  # right after eight, whose prefix it can go on with
     "switch": switch,
     "undo": undo,
+    "exact": exact,
     "neighbour": neighbour,
 }
 
@@ -65,7 +67,7 @@ def main() -> int:
         except build_peer.FAULTS as error:
             _say(f"there is no llama-server to compare with: {error}")
             return 2
-        except (SessiondError, ServerError) as error:
+        except (SessiondError, TimeoutError) as error:
             _say(f"{error}\nThe end of the daemon's log:\n{last_words(Path(name))}")
             return 2
     print(json.dumps(_report(sizes, outcomes), indent=2))
@@ -83,7 +85,10 @@ def _run(asked: argparse.Namespace, sizes: Sizes, folder: Path) -> dict[str, Out
         bench = Bench(client, sizes, folder, peer, stack)
         for scenario in asked.only:
             begun, load = time.monotonic(), OtherLoad()
-            outcomes[scenario] = SCENARIOS[scenario](bench)
+            try:
+                outcomes[scenario] = SCENARIOS[scenario](bench)
+            except (SessiondError, ServerError, RuntimeError, TimeoutError) as error:
+                outcomes[scenario] = Outcome(fault=f"{type(error).__name__}: {error}")
             others = load.share()
             outcomes[scenario].figures["cpu_share_of_others"] = others
             _say(
@@ -101,6 +106,7 @@ def _report(sizes: Sizes, outcomes: dict[str, Outcome]) -> dict[str, object]:
             for name, outcome in outcomes.items()
             for target in outcome.targets
         ],
+        "faults": {name: outcome.fault for name, outcome in outcomes.items() if outcome.fault},
         "not_measured": [
             {"scenario": name, "why": told}
             for name, outcome in outcomes.items()
@@ -125,10 +131,13 @@ def _arguments() -> tuple[argparse.Namespace, Sizes]:
         "suffix": (16, "tokens of each suffix"),
         "answer": (64, "tokens of each answer whose speed is measured"),
         "sessions": (8, "sessions, slots and streams"),
-        "rounds": (3, "rounds with a new prefix (eight)"),
+        "rounds": (
+            3,
+            "rounds with a new prefix (eight); in the last one llama-server is tried in all variants",
+        ),
         "repeats": (5, "repeats over a warm prefix (streams, neighbour)"),
         "switches": (11, "how often the prefix changes (switch, undo)"),
-        "alone": (1000, "tokens of the prefix where texts are compared (streams)"),
+        "alone": (1000, "tokens of the prefix where texts are compared (exact)"),
         "neighbour": (8000, "tokens of the idle workspace (neighbour)"),
     }
     for name, (default, told) in numbers.items():

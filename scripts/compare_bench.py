@@ -38,7 +38,7 @@ class Sizes:
     switches: int
     """How often the prefix changes between two branches."""
     alone: int
-    """The prefix in deterministic mode, where each session may have to compute its own."""
+    """The prefix where texts are compared, which deterministic sessions may each have to compute."""
     neighbour: int
     """The idle workspace's prefix."""
 

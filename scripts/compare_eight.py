@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from compare_bare import Ask, Bare
 from compare_bench import Bench
-from compare_ours import Turn, at_once, complete, greedy, sessions
+from compare_ours import TURN_SECONDS, Turn, at_once, complete, greedy, sessions
 from compare_server import LlamaServer, ServerTurn
 from compare_texts import Piece
 from compare_verdict import Outcome, median
@@ -66,7 +66,7 @@ def eight(bench: Bench) -> Outcome:
 
 
 def _ours(opened: Sequence[Session], work: Round, side: Side) -> None:
-    warming = opened[0].ensure_prefix(text=work.prefix.text).status
+    warming = opened[0].ensure_prefix(text=work.prefix.text, timeout=TURN_SECONDS).status
     if warming.prefix_tokens != len(work.prefix.ids):
         raise RuntimeError("the daemon's prefix is not the one that the others are given")
     prefix, config = prefix_input(work.prefix.text), greedy(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compare_bench import Bench
-from compare_ours import complete, greedy, sessions
+from compare_ours import TURN_SECONDS, complete, greedy, sessions
 from compare_verdict import Outcome, median
 from sessiond.client import Session
 
@@ -15,12 +15,12 @@ def neighbour(bench: Bench) -> Outcome:
     sizes, outcome = bench.sizes, Outcome()
     window = sizes.prefix + sizes.suffix + sizes.answer
     with sessions(bench.client, bench.folder / "busy", 1, window) as [session]:
-        session.ensure_prefix(text=bench.texts.take(sizes.prefix).text)
+        session.ensure_prefix(text=bench.texts.take(sizes.prefix).text, timeout=TURN_SECONDS)
         _token_ms(bench, session)  # warms up
         before = [_token_ms(bench, session) for _ in range(sizes.repeats)]
         # No room beside the prefix, or it would be more than a small model's own window.
         with sessions(bench.client, bench.folder / "idle", 1, sizes.neighbour, room=64) as [idle]:
-            idle.ensure_prefix(text=bench.texts.take(sizes.neighbour).text)
+            idle.ensure_prefix(text=bench.texts.take(sizes.neighbour).text, timeout=TURN_SECONDS)
             beside = [_token_ms(bench, session) for _ in range(sizes.repeats)]
         after = [_token_ms(bench, session) for _ in range(sizes.repeats)]
     outcome.figures = {"token_ms": {"before": before, "beside": beside, "after": after}}

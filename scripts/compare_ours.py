@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from sessiond.client import Client, Config, DecodeConfig, PrefixInput, Session
+from sessiond.client import Client, Config, DecodeConfig, PrefixInput, Session, SessiondError
 from sessiond.v1.config_pb2 import LogitBias
 from sessiond.v1.context_pb2 import PrefixStatus, StreamChunk, SuffixStatus
 
@@ -19,6 +19,11 @@ Result = TypeVar("Result")
 
 ROOM = 512
 """Tokens of a session's window beside what is put into it."""
+
+TURN_SECONDS = 900.0
+"""After which a turn counts as one that never ends."""
+
+CLOSE_SECONDS = 30.0
 
 _NEVER = -1e5
 """A bias with which a token is never chosen."""
@@ -70,7 +75,7 @@ def greedy(tokens: int, never: Sequence[int] = ()) -> DecodeConfig:
 def complete(session: Session, suffix: str, config: DecodeConfig, prefix: PrefixInput | None = None) -> Turn:
     """One whole turn: the prefix if one is given, the suffix in the place of the last one, the answer."""
     turn = Turn(time.perf_counter())
-    for event in session.complete(suffix, mode="replace", prefix=prefix, config=config):
+    for event in session.complete(suffix, mode="replace", prefix=prefix, config=config, timeout=TURN_SECONDS):
         if event.HasField("prefix_status"):
             turn.prefix = event.prefix_status
         elif event.HasField("suffix_status"):
@@ -83,7 +88,7 @@ def complete(session: Session, suffix: str, config: DecodeConfig, prefix: Prefix
 def decode(session: Session, config: DecodeConfig) -> Turn:
     """The answer alone, after all that is resident."""
     turn = Turn(time.perf_counter())
-    for chunk in session.decode(config):
+    for chunk in session.decode(config, timeout=TURN_SECONDS):
         turn.take(chunk)
     return turn
 
@@ -101,21 +106,34 @@ def sessions(
     with ExitStack() as stack:
         for index in range(number):
             session = client.open_session(workspace_root=root, key=str(index), config=config)
-            stack.callback(session.close)
+            stack.callback(_close, session)
             opened.append(session)
         yield opened
 
 
+def _close(session: Session) -> None:
+    """End a session. One that cannot be ended has failed before, and that is told."""
+    with suppress(SessiondError, TimeoutError):
+        session.close(timeout=CLOSE_SECONDS)
+
+
 def at_once(acts: Sequence[Callable[[], Result]]) -> tuple[float, list[Result]]:
-    """Begin all acts at one moment, each in a thread. That moment, and what they return, in their order."""
+    """Begin all acts at one moment, each in a thread. That moment, and what they return, in their order. Whoever ends
+    this early, with a signal or by the first act that fails, does not wait for the others.
+    """
     gate = threading.Barrier(len(acts) + 1)
 
-    def go(act: Callable[[], Result]) -> Result:
+    def go(act: Callable[[], Result], result: Future[Result]) -> None:
         gate.wait()
-        return act()
+        try:
+            result.set_result(act())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            result.set_exception(error)
 
-    with ThreadPoolExecutor(len(acts)) as pool:
-        running = [pool.submit(go, act) for act in acts]
-        gate.wait()
-        begun = time.perf_counter()
-        return begun, [each.result() for each in running]
+    results: list[Future[Result]] = []
+    for act in acts:
+        results.append(result := Future[Result]())
+        threading.Thread(target=go, args=(act, result), daemon=True).start()
+    gate.wait()
+    begun = time.perf_counter()
+    return begun, [result.result() for result in results]

@@ -1,4 +1,4 @@
-"""Many streams that decode together over one warm prefix: how fast, and whether each says what it says alone."""
+"""How fast many streams decode together over one warm prefix."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import partial
 
 from compare_bare import Ask
 from compare_bench import Bench
-from compare_ours import at_once, complete, decode, greedy, sessions
+from compare_ours import TURN_SECONDS, at_once, decode, greedy, sessions
 from compare_server import LlamaServer
 from compare_texts import Piece
 from compare_verdict import Outcome, median, together
-from sessiond.client import Session, prefix_input
+from sessiond.client import Session
 
 SPEED = 0.9
 
@@ -32,7 +32,7 @@ def streams(bench: Bench) -> Outcome:
     window = sizes.prefix + sizes.suffix + sizes.answer
     with sessions(bench.client, bench.folder / "streams", sizes.sessions, window) as opened:
         for session in opened:
-            session.ensure_prefix(text=prefix.text)
+            session.ensure_prefix(text=prefix.text, timeout=TURN_SECONDS)
         theirs = {server.flags.name: Side() for server in bench.servers(opened[0])}
         with bench.bare(opened[0]) as bare:
             for repeat in range(sizes.repeats + 1):
@@ -49,14 +49,12 @@ def streams(bench: Bench) -> Outcome:
                     floor.tokens_per_second.append(bare_speed)
                     for name, side in theirs.items():
                         side.tokens_per_second.append(speeds[name])
-    outcome = _verdict(ours, floor, theirs)
-    _exact(bench, outcome)
-    return outcome
+    return _verdict(ours, floor, theirs)
 
 
 def _ours(bench: Bench, opened: Sequence[Session], suffixes: Sequence[Piece]) -> float:
     for session, piece in zip(opened, suffixes, strict=True):
-        session.prefill_suffix(piece.text, mode="replace")
+        session.prefill_suffix(piece.text, mode="replace", timeout=TURN_SECONDS)
     config = greedy(bench.sizes.answer, never=bench.texts.end_tokens)
     _, turns = at_once([partial(decode, session, config) for session in opened])
     return together([turn.stamps for turn in turns])
@@ -82,39 +80,3 @@ def _verdict(ours: Side, floor: Side, theirs: dict[str, Side]) -> Outcome:
     }
     outcome.at_least("speed together / a bare batch loop's", speed / median(floor.tokens_per_second), SPEED)
     return outcome
-
-
-def _exact(bench: Bench, outcome: Outcome) -> None:
-    """Compare each stream's text with the one it has alone, in deterministic mode and, for the record, in the other."""
-    sizes = bench.sizes
-    prefix, suffixes = bench.texts.take(sizes.alone), bench.texts.several(sizes.sessions, sizes.suffix)
-    differing: dict[bool, int] = {}
-    for deterministic in (True, False):
-        alone = _texts(bench, 1, prefix, suffixes, deterministic=deterministic)
-        crowd = _texts(bench, sizes.sessions, prefix, suffixes, deterministic=deterministic)
-        differing[deterministic] = sum(a != b for a, b in zip(alone, crowd, strict=True))
-    outcome.figures["texts_unlike_alone"] = {
-        "deterministic": differing[True],
-        "default": differing[False],
-        "streams": sizes.sessions,
-    }
-    outcome.at_most("texts unlike those alone, deterministic", differing[True], 0)
-
-
-def _texts(
-    bench: Bench, crowd: int, prefix: Piece, suffixes: Sequence[Piece], *, deterministic: bool
-) -> list[str]:
-    """The greedy text after each suffix, `crowd` of them at a time."""
-    sizes, config, found = bench.sizes, greedy(bench.sizes.answer), list[str]()
-    root = bench.folder / f"exact-{crowd}-{deterministic}"
-    window = sizes.alone + sizes.suffix + sizes.answer
-    with sessions(bench.client, root, crowd, window, deterministic=deterministic) as opened:
-        for start in range(0, len(suffixes), crowd):
-            _, turns = at_once(
-                [
-                    partial(complete, session, piece.text, config, prefix_input(prefix.text))
-                    for session, piece in zip(opened, suffixes[start : start + crowd], strict=True)
-                ]
-            )
-            found += [turn.text for turn in turns]
-    return found

@@ -43,7 +43,9 @@ class Outcome:
     figures: dict[str, object] = field(default_factory=dict[str, object])
     targets: list[Target] = field(default_factory=list[Target])
     not_measured: list[str] = field(default_factory=list[str])
-    """Targets that this run says nothing about, with the reason."""
+    """Targets that this run says nothing about."""
+    fault: str = ""
+    """Why the scenario did not come to its end, if so."""
 
     def at_most(self, name: str, value: float, limit: float) -> None:
         """Hold a figure against its upper limit."""
@@ -55,8 +57,9 @@ class Outcome:
 
 
 def missed(outcomes: Mapping[str, Outcome]) -> list[str]:
-    """The targets that were missed, as sentences."""
-    return [
+    """The scenarios that did not end and the targets that were missed, as sentences."""
+    faults = [f"{scenario}: {outcome.fault}" for scenario, outcome in outcomes.items() if outcome.fault]
+    return faults + [
         f"{scenario}: {target.name} is {target.value:.3f}, which should be {target.sense} {target.limit:g}"
         for scenario, outcome in outcomes.items()
         for target in outcome.targets
@@ -72,6 +75,8 @@ def table(outcomes: Mapping[str, Outcome]) -> str:
             verdict = "met" if target.met else "MISSED"
             limit = f"{target.sense} {target.limit:g}"
             rows.append((scenario, target.name, f"{target.value:.3f}", limit, verdict))
+        if outcome.fault:
+            rows.append((scenario, "all of them", "-", "", "FAILED"))
         rows += [(scenario, told, "-", "", "not measured") for told in outcome.not_measured]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

@@ -47,6 +47,12 @@ def test_what_was_missed_is_named() -> None:
     assert missed({"eight": Outcome()}) == []
 
 
+def test_a_scenario_that_did_not_end_fails() -> None:
+    broken = {"exact": Outcome(fault="TimeoutError: no end")}
+    assert missed(broken) == ["exact: TimeoutError: no end"]
+    assert table(broken).splitlines()[-1].endswith("FAILED")
+
+
 def test_the_table_has_every_target_and_what_was_not_measured() -> None:
     found = outcome()
     found.not_measured.append("a ratio")
