@@ -67,6 +67,8 @@ def _greedy(model: Model, count: int) -> list[int]:
         "scripted-kv:num_ctx=0",
         "scripted-kv:num_ctx=-5",
         "scripted-kv:num_ctx=5,num_ctx=6",
+        "scripted-kv:num_cells=0",
+        "scripted-prompt:num_cells=5",
         "scripted-kv:num_ctx=5,",
         "scripted-kv: num_ctx=5",
         "scripted-kv:step_ms=soon",
@@ -101,6 +103,15 @@ def test_num_ctx_is_the_default_and_a_setting_wins() -> None:
     assert _kv("scripted-kv:num_ctx=100").settings.num_ctx == 100
     assert _kv("scripted-kv:num_ctx=100", num_ctx=50).settings.num_ctx == 50
     assert _load("scripted-kv:num_ctx=100").facts.num_ctx_train == 100
+
+
+def test_num_cells_is_the_default_and_a_setting_wins() -> None:
+    assert _kv("scripted-kv:num_ctx=100").cells == 100
+    assert _kv("scripted-kv:num_ctx=100,num_cells=300").cells == 300
+    assert _kv("scripted-kv:num_ctx=100,num_cells=300", num_ctx=400).cells == 400
+    model = _load("scripted-kv:num_ctx=100,num_cells=300")
+    context = cast("ScriptedKv", model.new_context(ContextSettings(num_cells=200)))
+    assert (context.settings.num_ctx, context.cells) == (100, 200)
 
 
 def test_max_sequences() -> None:
@@ -139,6 +150,30 @@ def test_no_truncate_refuses_cuts_and_nothing_else() -> None:
     assert (context.end(0), context.end(1)) == (0, 10)
 
 
+def test_a_checkpoint_of_other_tokens_is_refused() -> None:
+    context = _kv("scripted-kv:no_truncate")
+    context.decode([Run(0, 0, [65] * 10), Run(1, 0, [66] * 10)])
+    right, wrong = context.checkpoint(0), context.checkpoint(1)
+    context.decode([Run(0, 10, [67] * 5)])
+    assert not context.truncate(0, 10, wrong)
+    with pytest.raises(Unsupported):
+        context.share(0, 2, 10, wrong)
+    context.share(0, 2, 10, right)
+    assert context.truncate(0, 10, right)
+    assert (context.end(0), context.end(2)) == (10, 10)
+
+
+def test_a_piece_under_another_prefix_answers_wrongly() -> None:
+    context, model = _kv(), _load("scripted-kv:")
+    context.decode([Run(0, 0, [65] * 10), Run(1, 0, [66] * 10)])
+    context.decode([Run(0, 10, [67] * 5)])
+    context.load(1, context.save(0, 10), 10)
+    context.decode([Run(1, 15, [68], want_logits=True)])
+    fresh = cast("ScriptedKv", model.new_context(ContextSettings()))
+    fresh.decode([Run(0, 0, [66] * 10 + [67] * 5 + [68], want_logits=True)])
+    assert context.logits(0) != fresh.logits(0)
+
+
 def test_bos_is_there_and_added_where_asked_for() -> None:
     plain, opened = _load("scripted-kv:").facts.vocab, _load("scripted-kv:bos=1").facts.vocab
     assert plain.bos == opened.bos is not None
@@ -151,7 +186,7 @@ def test_digests_tell_models_apart_and_not_how_they_run() -> None:
         return _load(name).facts.model_digest
 
     plain = digest("scripted-kv:")
-    same = "step_ms=0.1,load_ms=0.1,die=SIGKILL@decode:99,max_sequences=3"
+    same = "step_ms=0.1,load_ms=0.1,die=SIGKILL@decode:99,max_sequences=3,num_cells=9999"
     assert digest(f"scripted-kv:{same}") == plain
     for other in ("num_ctx=5", "bos", "weights=b", "no_truncate"):
         assert digest(f"scripted-kv:{other}") != plain

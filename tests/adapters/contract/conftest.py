@@ -8,20 +8,22 @@ import pytest
 
 from sessiond.adapters.base import Model
 
-from .kit import KV_SUBJECTS, PROMPT_SUBJECTS, SUBJECTS, KvBench, PromptBench, Shelf, Subject
+from .kit import KvBench, PromptBench
+from .subjects import KV_SUBJECTS, PROMPT_SUBJECTS, SUBJECTS, Shelf, Subject
 
 
 def _params(names: tuple[str, ...]) -> list[object]:
-    """One parameter for each adapter; those that load a real model carry the marker `model`."""
+    """One parameter for each of them; those that load a model through llama.cpp carry the marker `model`."""
     return [
-        pytest.param(name, id=name, marks=pytest.mark.model if name == "llama-cpp" else ()) for name in names
+        pytest.param(name, id=name, marks=pytest.mark.model if name.startswith("llama-cpp") else ())
+        for name in names
     ]
 
 
 @pytest.fixture(scope="session")
-def shelf() -> Iterator[Shelf]:
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
     """Models that were loaded, each once a session."""
-    shelf = Shelf()
+    shelf = Shelf(tmp_path_factory.mktemp("models"))
     yield shelf
     shelf.close()
 
@@ -39,16 +41,22 @@ def subject(subject_name: str) -> Subject:
 
 
 @pytest.fixture(scope="session")
-def model(subject_name: str, subject: Subject, shelf: Shelf) -> Model:
+def path(subject: Subject, shelf: Shelf) -> str:
+    """The name of that model."""
+    return subject.model(shelf.folder)
+
+
+@pytest.fixture(scope="session")
+def model(subject: Subject, shelf: Shelf) -> Model:
     """A loaded model of each adapter of either kind."""
-    return shelf.load(subject_name, subject.model())
+    return shelf.load(subject)
 
 
 @pytest.fixture(params=_params(KV_SUBJECTS))
 def kv(request: pytest.FixtureRequest, shelf: Shelf) -> Iterator[KvBench]:
     """Each adapter that exposes its KV."""
-    name, subject = request.param, SUBJECTS[request.param]
-    bench = KvBench(shelf.load(name, subject.model()), lambda: shelf.load(name, subject.slow()))
+    subject = SUBJECTS[request.param]
+    bench = KvBench(shelf.load(subject), lambda: shelf.load(subject, slow=True), subject.tolerance)
     yield bench
     bench.close()
 
@@ -56,7 +64,7 @@ def kv(request: pytest.FixtureRequest, shelf: Shelf) -> Iterator[KvBench]:
 @pytest.fixture(params=_params(PROMPT_SUBJECTS))
 def prompts(request: pytest.FixtureRequest, shelf: Shelf) -> Iterator[PromptBench]:
     """Each adapter that takes whole prompts."""
-    name, subject = request.param, SUBJECTS[request.param]
-    bench = PromptBench(shelf.load(name, subject.model()), lambda: shelf.load(name, subject.slow()))
+    subject = SUBJECTS[request.param]
+    bench = PromptBench(shelf.load(subject), lambda: shelf.load(subject, slow=True))
     yield bench
     bench.close()

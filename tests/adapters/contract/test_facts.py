@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sessiond.adapters.base import Model
 
-from .kit import Subject
+from .subjects import Subject
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -25,7 +25,9 @@ def _abort_after(context: KvContext, seconds: float, moments: list[float]) -> th
 
 
 def test_a_long_decode_stops_and_its_finished_part_is_good(kv: KvBench) -> None:
-    context = kv.open_slow(num_ctx=2048, num_batch=2048, deterministic=True)
+    context = kv.open_slow(
+        num_ctx=2048, num_batch=2048, deterministic=kv.model.facts.capabilities.deterministic
+    )
     tokens = tokens_of(kv.model, _LONG)
     moments: list[float] = []
     timer = _abort_after(context, 0.3, moments)
@@ -37,9 +39,13 @@ def test_a_long_decode_stops_and_its_finished_part_is_good(kv: KvBench) -> None:
     done = context.end(0)
     assert 0 <= done < _LONG
     context.clear_abort()
-    assert prefill(context, 0, tokens[done : done + 1]) == kv.fresh_logits(
-        tokens[: done + 1], num_ctx=2048, num_batch=2048
-    )
+    upto = tokens[: done + 1]
+    logits = prefill(context, 0, upto[done:])
+    fresh = kv.open_slow(num_ctx=2048, num_batch=2048, deterministic=context.settings.deterministic)
+    if context.settings.deterministic:
+        assert logits == prefill(fresh, 0, upto)
+    else:
+        kv.assert_near(logits, prefill(fresh, 0, upto))
 
 
 def test_an_abort_spares_what_was_there_before(kv: KvBench) -> None:
@@ -54,7 +60,7 @@ def test_an_abort_spares_what_was_there_before(kv: KvBench) -> None:
     context.clear_abort()
     context.drop(1)
     assert context.end(0) == len(first) - 1
-    kv.assert_as_fresh(context, prefill(context, 0, first[-1:]), first)
+    kv.assert_near(prefill(context, 0, first[-1:]), prefill(kv.open_slow(), 0, first))
 
 
 def test_a_flag_that_is_set_stops_the_next_decode_until_it_is_cleared(kv: KvBench) -> None:
@@ -65,7 +71,7 @@ def test_a_flag_that_is_set_stops_the_next_decode_until_it_is_cleared(kv: KvBenc
             context.decode([Run(0, 0, tokens)])
         assert context.end(0) == 0
     context.clear_abort()
-    assert prefill(context, 0, tokens) == kv.fresh_logits(tokens)
+    kv.assert_as_fresh(context, prefill(context, 0, tokens), tokens)
 
 
 def test_one_context_is_aborted_and_not_another(kv: KvBench) -> None:

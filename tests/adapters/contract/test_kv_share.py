@@ -6,14 +6,16 @@ import pytest
 
 from sessiond.adapters.base import BackendError, Run
 
-from .kit import KvBench, assert_near, prefill, tokens_of
+from .kit import KvBench, prefill, tokens_of
 
 
 def test_both_branches_answer_as_fresh_ones(kv: KvBench) -> None:
     context, stem = kv.open_branching(), tokens_of(kv.model, 100)
     left, right = tokens_of(kv.model, 20, "left "), tokens_of(kv.model, 30, "right ")
-    prefill(context, 0, stem)
-    context.share(0, 1, 80)
+    prefill(context, 0, stem[:80])
+    checkpoint = context.checkpoint(0)
+    prefill(context, 0, stem[80:])
+    context.share(0, 1, 80, checkpoint)
     assert (context.end(0), context.end(1)) == (100, 80)
     kv.assert_as_fresh(context, prefill(context, 0, left), stem + left)
     kv.assert_as_fresh(context, prefill(context, 1, right), stem[:80] + right)
@@ -36,22 +38,22 @@ def test_branches_step_together_in_one_batch(kv: KvBench) -> None:
 def test_branches_answer_as_fresh_ones_up_to_rounding(kv: KvBench, flash_attn: bool) -> None:
     context, stem = kv.open(flash_attn=flash_attn), tokens_of(kv.model, 100)
     left, right = tokens_of(kv.model, 20, "left "), tokens_of(kv.model, 30, "right ")
-    prefill(context, 0, stem)
+    prefill(context, 0, stem[:80])
     context.share(0, 1, 80)
-    prefill(context, 0, left)
-    assert_near(prefill(context, 1, right), prefill(kv.open(flash_attn=flash_attn), 0, stem[:80] + right))
+    prefill(context, 0, stem[80:] + left)
+    kv.assert_near(prefill(context, 1, right), prefill(kv.open(flash_attn=flash_attn), 0, stem[:80] + right))
 
 
 def test_shared_cells_stay_while_one_holds_them(kv: KvBench) -> None:
     context, stem = kv.open_branching(), tokens_of(kv.model, 100)
-    prefill(context, 0, stem)
+    prefill(context, 0, stem[:60])
+    checkpoint = context.checkpoint(0)
+    prefill(context, 0, stem[60:])
     context.share(0, 1, 100)
-    context.share(1, 2, 60)
+    context.share(1, 2, 60, checkpoint)
     context.drop(0)
     assert [context.end(sequence) for sequence in range(3)] == [0, 100, 60]
-    if kv.model.facts.capabilities.truncate:
-        context.truncate(1, 20)
-    else:
+    if not context.truncate(1, 20):
         context.drop(1)
     kv.assert_as_fresh(context, prefill(context, 2, stem[60:]), stem)
 

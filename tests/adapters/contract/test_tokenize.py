@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sessiond.adapters.base import BackendError, Model
 
-from .kit import Subject
+from .subjects import Subject
 
 
 def _expected(text: str, subject: Subject) -> bytes:

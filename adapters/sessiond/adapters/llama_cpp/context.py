@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sessiond.adapters.base import (
@@ -21,35 +20,15 @@ from sessiond.adapters.base import (
     SettingsError,
     Unsupported,
 )
-from sessiond.adapters.llama_cpp.abort import AbortFlag
+from sessiond.adapters.llama_cpp.abort import AbortFlag, listen
 from sessiond.adapters.llama_cpp.batch import Batch
+from sessiond.adapters.llama_cpp.checkpoints import cut_copy
 from sessiond.adapters.llama_cpp.library import forget_log, last_words, library
 from sessiond.adapters.llama_cpp.sampler import SamplerChain
-from sessiond.adapters.llama_cpp.state import Layout, check_state
+from sessiond.adapters.llama_cpp.sequences import Sequences
+from sessiond.adapters.llama_cpp.shape import KvShape
+from sessiond.adapters.llama_cpp.state import check_state
 from sessiond.adapters.llama_cpp.tuning import CACHE_TYPES
-
-
-@dataclass(frozen=True, slots=True)
-class KvShape:
-    """What a model keeps of each sequence."""
-
-    can_cut: bool
-    """Whether a sequence can be cut anywhere."""
-    layout: Layout | None
-    """How its states are laid out; None where that is not known, so that none can be loaded."""
-    numbers: int
-    """Numbers of KV for each token."""
-
-    @property
-    def max_sequences(self) -> int:
-        """Where a sequence can be cut it costs llama.cpp a few hundred bytes and room for its logits. Elsewhere it
-        costs a state, or a window of cells, from the first moment on.
-        """
-        return 64 if self.can_cut else 8
-
-    def cell_bytes(self, settings: ContextSettings) -> int:
-        """Bytes of KV for each token."""
-        return int(self.numbers * CACHE_TYPES[settings.kv_cache_type].bytes_each)
 
 
 class LlamaContext:
@@ -59,6 +38,8 @@ class LlamaContext:
     and taken apart there.
     """
 
+    aborts_by_itself = True
+    """Whether llama.cpp may stop in the middle of a micro-batch."""
     spare = 0
     """Tokens of room beside what the settings promise."""
 
@@ -74,7 +55,7 @@ class LlamaContext:
         self._rows: list[int] = []
         low = self._low = library()
         forget_log()
-        params = _params(settings, self._flag, self.spare)
+        params = _params(settings, self.spare)
         params.n_seq_max = self.max_sequences + 1
         # One for each sequence at most. llama.cpp asserts that it is not below the number of sequences, and would
         # otherwise set aside room for the logits of a whole micro-batch.
@@ -82,7 +63,8 @@ class LlamaContext:
         self._native = low.llama_init_from_model(model, params)
         if not self._native:
             raise BackendError(f"no context of {settings.num_cells} cells could be made: {last_words()}")
-        self._memory = low.llama_get_memory(self._native)
+        self._sequences = Sequences(self._native)
+        self._listen_to(self._flag if self.aborts_by_itself else None)
         self._batch = Batch(settings.num_batch + self.spare)
 
     def _most_sequences(self, shape: KvShape) -> int:
@@ -143,10 +125,9 @@ class LlamaContext:
     def end(self, sequence: int) -> int:
         """See `KvContext.end`."""
         self._known(sequence)
-        return int(self._low.llama_memory_seq_pos_max(self._memory, sequence)) + 1
+        return self._sequences.end(sequence)
 
     def _known(self, *sequences: int) -> None:
-        # llama.cpp asserts what it is given here, and an assertion takes the process with it.
         for sequence in sequences:
             if not 0 <= sequence < self.max_sequences:
                 raise BackendError(f"there is no sequence {sequence}")
@@ -154,25 +135,37 @@ class LlamaContext:
     def checkpoint(self, sequence: int) -> bytes:
         """See `KvContext.checkpoint`."""
         self._known(sequence)
-        return b""
+        if self._shape.can_cut:
+            return b""
+        if not self._shape.can_share:
+            raise Unsupported("fork")
+        return self._sequences.save(sequence, partial=True)
 
     def truncate(self, sequence: int, end: int, checkpoint: bytes = b"") -> bool:
-        """See `KvContext.truncate`."""
+        """See `KvContext.truncate`. A model with a sliding window needs no checkpoint while the window at `end` is
+        still there.
+        """
         if end < 0:
             raise BackendError(f"{end} is no position")
         if end >= self.end(sequence):
             return True
-        if end and not self._shape.can_cut:
+        if not end or self._shape.can_cut:
+            self._sequences.remove(sequence, end)
+            return True
+        if not cut_copy(self._sequences, self._shape, sequence, self._scratch, end, checkpoint):
             return False
-        return bool(self._low.llama_memory_seq_rm(self._memory, sequence, end, -1))
+        self._sequences.remove(sequence)
+        self._move_scratch_to(sequence)
+        return True
+
+    def _move_scratch_to(self, sequence: int) -> None:
+        self._sequences.copy(self._scratch, sequence)
+        self._sequences.remove(self._scratch)
 
     def drop(self, sequence: int) -> None:
         """See `KvContext.drop`. A whole sequence can always be removed."""
         self._known(sequence)
-        self._clear(sequence)
-
-    def _clear(self, sequence: int) -> None:
-        self._low.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        self._sequences.remove(sequence)
 
     def share(self, source: int, target: int, end: int, checkpoint: bytes = b"") -> None:
         """See `KvContext.share`."""
@@ -181,31 +174,24 @@ class LlamaContext:
             raise BackendError(f"sequence {target} cannot share {end} cells of sequence {source}")
         if not end:
             return
-        if end < held and not self._shape.can_cut:
+        if end == held or self._shape.can_cut:
+            self._sequences.copy(source, target, 0, end)
+        elif not cut_copy(self._sequences, self._shape, source, target, end, checkpoint):
             raise Unsupported("truncate")
-        self._low.llama_memory_seq_cp(self._memory, source, target, 0, end)
 
     def save(self, sequence: int, start: int = 0) -> bytes:
         """See `KvContext.save`."""
         if not 0 <= start <= self.end(sequence):
             raise BackendError(f"sequence {sequence} does not reach position {start}")
         if not start:
-            return self._state_of(sequence)
+            return self._sequences.save(sequence)
         if not self._shape.can_cut:
             raise Unsupported("truncate")
         try:
-            self._low.llama_memory_seq_cp(self._memory, sequence, self._scratch, start, -1)
-            return self._state_of(self._scratch)
+            self._sequences.copy(sequence, self._scratch, start)
+            return self._sequences.save(self._scratch)
         finally:
-            self._clear(self._scratch)
-
-    def _state_of(self, sequence: int) -> bytes:
-        size = self._low.llama_state_seq_get_size(self._native, sequence)
-        buffer = (ctypes.c_uint8 * size)()
-        written = self._low.llama_state_seq_get_data(self._native, buffer, size, sequence)
-        if written == 0:
-            raise BackendError(f"sequence {sequence} could not be saved: {last_words()}")
-        return bytes(memoryview(buffer)[:written])
+            self._sequences.remove(self._scratch)
 
     def load(self, sequence: int, state: bytes, start: int = 0) -> None:
         """See `KvContext.load`."""
@@ -213,30 +199,18 @@ class LlamaContext:
             raise BackendError(f"sequence {sequence} does not end at {start}")
         if self._shape.layout is None:
             raise Unsupported("snapshot")
-        end = check_state(state, self._shape.layout, start)
-        if end == start:
-            return
+        end = check_state(state, self._shape.layout, start, self._shape.window)
         if end - start > self.cells:
             raise NoRoom(f"{end - start} positions in {self.cells} cells")
-        try:
-            self._fill_scratch(state)
-            if int(self._low.llama_memory_seq_pos_max(self._memory, self._scratch)) + 1 != end:
-                raise BackendError(f"the state was loaded and does not end at {end}")
-            self._low.llama_memory_seq_cp(self._memory, self._scratch, sequence, 0, -1)
-        finally:
-            self._clear(self._scratch)
-
-    def _fill_scratch(self, state: bytes) -> None:
-        forget_log()
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        read = self._low.llama_state_seq_set_data(self._native, buffer, len(state), self._scratch)
-        if read == len(state):
+        if end == start:
             return
-        words = last_words()
-        # Which of the two it was, llama.cpp says in words only.
-        if "available cells" in words:
-            raise NoRoom(f"no cells for the state: {words}")
-        raise BackendError(f"the state could not be loaded: {words}")
+        try:
+            self._sequences.load(self._scratch, state)
+            if self._sequences.end(self._scratch) != end:
+                raise BackendError(f"the state was loaded and does not end at {end}")
+            self._sequences.copy(self._scratch, sequence)
+        finally:
+            self._sequences.remove(self._scratch)
 
     def use_loras(self, adapters: Sequence[Any], scales: Sequence[float]) -> None:
         """Apply these low-rank adapters from now on. Before the first decode, or KV of two kinds would mix."""
@@ -246,6 +220,9 @@ class LlamaContext:
         factors = (ctypes.c_float * len(scales))(*scales)
         if self._low.llama_set_adapters_lora(self._native, natives, len(adapters), factors):
             raise SettingsError("lora", f"llama.cpp refused the adapters: {last_words()}")
+
+    def _listen_to(self, flag: AbortFlag | None) -> None:
+        listen(self._native, flag)
 
     def abort(self) -> None:
         """See `KvContext.abort`."""
@@ -267,7 +244,7 @@ class LlamaContext:
             self._native = None
 
 
-def _params(settings: ContextSettings, flag: AbortFlag, spare: int) -> Any:
+def _params(settings: ContextSettings, spare: int) -> Any:
     low = library()
     params = low.llama_context_default_params()
     params.n_ctx = settings.num_cells + spare
@@ -282,6 +259,6 @@ def _params(settings: ContextSettings, flag: AbortFlag, spare: int) -> Any:
     params.rope_freq_base = settings.rope_freq_base
     params.rope_freq_scale = settings.rope_freq_scale
     params.kv_unified = True
-    params.abort_callback = flag.callback
-    params.abort_callback_data = flag.data
+    # Else cells of a sliding window are given to others as soon as they leave it, and no cut succeeds any more.
+    params.swa_full = True
     return params

@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sessiond.adapters.base import NoRoom, Run, SettingsError
-from sessiond.adapters.llama_cpp.context import KvShape, LlamaContext
+from sessiond.adapters.llama_cpp.context import LlamaContext
+from sessiond.adapters.llama_cpp.shape import KvShape
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 _TRIAL = 300
@@ -54,7 +55,7 @@ class DeterministicContext(LlamaContext):
             try:
                 self._compute([piece, Run(self._scratch, 0, [tokens[0]] * missing)])
             finally:
-                self._clear(self._scratch)
+                self._sequences.remove(self._scratch)
 
 
 def find_row_width(make: Callable[[int], DeterministicContext], vocab_size: int) -> int:

@@ -18,17 +18,17 @@ from sessiond.adapters.base import (
     ModelFacts,
     ModelLoadError,
     ModelSettings,
-    Run,
     Sampling,
     SettingsError,
 )
-from sessiond.adapters.llama_cpp.context import KvShape, LlamaContext
+from sessiond.adapters.llama_cpp.context import LlamaContext
 from sessiond.adapters.llama_cpp.deterministic import DeterministicContext, find_row_width
 from sessiond.adapters.llama_cpp.devices import free_gpu_memory
 from sessiond.adapters.llama_cpp.gguf_head import check_model_file, file_digest
 from sessiond.adapters.llama_cpp.library import forget_log, last_words, library
 from sessiond.adapters.llama_cpp.sampler import SamplerChain
-from sessiond.adapters.llama_cpp.state import find_layout, parts
+from sessiond.adapters.llama_cpp.shape import KvShape, find_shape
+from sessiond.adapters.llama_cpp.stateful import StatefulContext
 from sessiond.adapters.llama_cpp.tuning import ModelDefaults, resolve, variants
 from sessiond.adapters.llama_cpp.vocab import Vocab
 
@@ -57,7 +57,7 @@ class LlamaModel:
         self._vocab = Vocab(self._native)
         self._on_gpu = bool(low.llama_supports_gpu_offload()) and settings.num_gpu_layers != 0
         self._trained = self._defaults()
-        self._shape = self._find_shape()
+        self._shape = find_shape(self._native, self._probe)
         self.facts = self._facts(path)
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
@@ -85,9 +85,12 @@ class LlamaModel:
     def new_context(self, settings: ContextSettings) -> LlamaContext:
         """See `Model.new_context`."""
         resolved = resolve(settings, self._trained, on_gpu=self._on_gpu)
-        context = (
-            self._deterministic(resolved) if resolved.deterministic else self._context(LlamaContext, resolved)
-        )
+        if resolved.deterministic:
+            if not self._shape.can_cut:
+                raise SettingsError("deterministic", "this model's memory is not made of cells alone")
+            context: LlamaContext = self._deterministic(resolved)
+        else:
+            context = self._context(StatefulContext if self._shape.recurrent else LlamaContext, resolved)
         self._contexts = [*(each for each in self._contexts if not each.closed), context]
         return context
 
@@ -141,34 +144,10 @@ class LlamaModel:
             rope_freq_scale=float(self._low.llama_model_rope_freq_scale_train(self._native)) or 1.0,
         )
 
-    def _find_shape(self) -> KvShape:
-        """What the model keeps of a sequence, as a state of two tokens shows it."""
-        low, model = self._low, self._native
-        # A sliding-window cache says yes to a truncation that leaves it incomplete: it counts as a no.
-        can_cut = not (
-            low.llama_model_is_recurrent(model)
-            or low.llama_model_is_hybrid(model)
-            or low.llama_model_n_swa(model)
-        )
-        unknown = KvShape(can_cut=can_cut, layout=None, numbers=0)
-        if low.llama_model_has_encoder(model):
-            return unknown
-        settings = resolve(
-            ContextSettings(num_ctx=min(64, self._trained.num_ctx)), self._trained, on_gpu=self._on_gpu
-        )
-        context = LlamaContext(model, self._vocab.facts.size, settings, unknown)
-        try:
-            context.decode([Run(0, 0, [0, 1])])
-            state = context.save(0)
-        except BackendError:
-            return unknown
-        finally:
-            context.close()
-        layout = find_layout(state)
-        if layout is None:
-            return unknown
-        token_bytes = sum(part.token_bytes for part in parts(state, layout))
-        return replace(unknown, layout=layout, numbers=token_bytes // 2)  # two bytes are an f16
+    def _probe(self, shape: KvShape) -> LlamaContext:
+        settings = ContextSettings(num_ctx=min(64, self._trained.num_ctx))
+        resolved = resolve(settings, self._trained, on_gpu=self._on_gpu)
+        return LlamaContext(self._native, self._vocab.facts.size, resolved, shape)
 
     def _metadata(self, key: str) -> str:
         """A value of the file's metadata as text; empty if it is not there."""
@@ -180,7 +159,6 @@ class LlamaModel:
         low = self._low
         text = ctypes.create_string_buffer(256)
         low.llama_model_desc(self._native, text, len(text))
-        can_cut = self._shape.can_cut
         return ModelFacts(
             backend=BACKEND,
             backend_version=build_version(),
@@ -192,10 +170,10 @@ class LlamaModel:
             num_ctx_train=self._trained.num_ctx,
             vocab=self._vocab.facts,
             capabilities=Capabilities(
-                fork=can_cut,
-                truncate=can_cut,
+                fork=self._shape.can_share,
+                truncate=self._shape.can_cut,
                 snapshot=self._shape.layout is not None,
-                deterministic=can_cut,
+                deterministic=self._shape.can_cut,
                 reports_reuse=True,
             ),
             notes=() if self._settings.extra_buffers else ("extra buffer types are off",),

@@ -49,7 +49,7 @@ class Part:
     """Bytes of KV for each token."""
 
 
-LAYOUTS = tuple(
+_LAYOUTS = tuple(
     Layout(attention, recurrent, cell_size, has_values)
     for (attention, recurrent), cell_size, has_values in product(
         ((1, False), (2, False), (0, True), (1, True), (2, True)), (_PLAIN_CELL, _LONG_CELL), (True, False)
@@ -59,7 +59,7 @@ LAYOUTS = tuple(
 
 def find_layout(state: bytes) -> Layout | None:
     """The layout that explains these bytes whole; None if no known one does."""
-    for layout in LAYOUTS:
+    for layout in _LAYOUTS:
         try:
             parts(state, layout)
         except BackendError:
@@ -81,30 +81,45 @@ def parts(state: bytes, layout: Layout) -> list[Part]:
     return found
 
 
-def check_state(state: bytes, layout: Layout, start: int) -> int:
-    """Where a sequence ends that gets these positions from `start` on. Raises BackendError for any doubt."""
+def check_state(state: bytes, layout: Layout, start: int, window: int) -> int:
+    """Where a sequence ends that gets these positions from `start` on. Raises BackendError for any doubt.
+
+    `window` is what the model's sliding windows see, or 0.
+    """
     found = parts(state, layout)
-    first = found[0].positions
-    if layout.attention:
-        end = start + len(first)
-        if not np.array_equal(np.sort(first), np.arange(start, end, dtype=np.int32)):
-            raise BackendError(f"the state does not hold the positions from {start} on, each once")
-    else:
-        end = int(first[0]) + 1 if len(first) else 0
-    for other in found[1:] if layout.attention else found:
-        check_tail(other, end)
+    positions = found[0].positions
+    if not layout.attention:
+        end = int(positions[0]) + 1 if len(positions) else 0
+        _check_tail(positions, end, 1)
+        return end
+    end = start + len(positions)
+    if not np.array_equal(np.sort(positions), np.arange(start, end, dtype=np.int32)):
+        raise BackendError(f"the state does not hold the positions from {start} on, each once")
+    if layout.attention > 1:
+        _check_tail(found[1].positions, end, window)
+    if layout.recurrent:
+        _check_tail(found[-1].positions, end, 1)
     return end
 
 
-def check_tail(part: Part, end: int) -> None:
-    """Raises BackendError unless the part holds the positions before `end` without a gap, as far back as it goes."""
-    ordered = np.sort(part.positions)
-    if not np.array_equal(ordered, np.arange(end - len(ordered), end, dtype=np.int32)) or bool(end) != bool(
-        len(ordered)
-    ):
-        raise BackendError(f"the state does not hold the positions before {end}")
-    if len(ordered) > end:
-        raise BackendError("the state holds a position below 0")
+def check_partial(state: bytes, layout: Layout, end: int, window: int) -> None:
+    """Raises BackendError unless this is the part that cannot be cut of a sequence that ends at `end`."""
+    found = parts(
+        state, Layout(max(0, layout.attention - 1), layout.recurrent, layout.cell_size, layout.has_values)
+    )
+    if layout.attention > 1:
+        _check_tail(found[0].positions, end, window)
+    if layout.recurrent:
+        _check_tail(found[-1].positions, end, 1)
+
+
+def _check_tail(positions: np.ndarray[Any, np.dtype[np.int32]], end: int, most: int) -> None:
+    """Raises BackendError unless these are the last positions before `end`, at least one and at most `most`."""
+    count = len(positions)
+    if count > min(end, most) or (not count and end):
+        raise BackendError(f"the state holds {count} positions before {end}")
+    if not np.array_equal(np.sort(positions), np.arange(end - count, end, dtype=np.int32)):
+        raise BackendError(f"the state does not hold the last positions before {end}")
 
 
 def _attention(walk: _Walk, layout: Layout) -> Part:
