@@ -88,6 +88,7 @@ class Daemon:
         command = [
             *(str(PROGRAMS / "sessiond"), "serve", "--socket", str(self.socket)),
             *("--state-dir", str(folder / "state"), "--log-format", "json"),
+            "--no-measure",  # a test that wants it says so after this
             *given,
             *flags,
         ]

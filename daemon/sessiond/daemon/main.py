@@ -30,6 +30,11 @@ def cli() -> None:
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Where the daemon keeps its own files.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="A TOML file with settings.")
 @click.option("--num-ctx", type=int, help="Window of sessions that leave it open, in tokens.")
+@click.option("--kv-memory-mb", type=int, help="MiB that the cells of all workspaces may take together.")
+@click.option("--memory-tier-mb", type=int, help="MiB of KV that may be kept beside the cells of each model.")
+@click.option(
+    "--measure/--no-measure", default=None, help="Time a new model once, to run it as fast as it can."
+)
 @click.option("--max-sessions", type=int, help="Sessions that may be open at once.")
 @click.option("--max-message-bytes", type=int, help="The largest message that is taken.")
 @click.option("--stop-grace", "stop_grace_s", type=float, help="Seconds for running turns to end at SIGTERM.")

@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     """What the cells of all workspaces may take together, in MiB; 0 is what the machine has free, less a reserve."""
     memory_tier_mb: int | None = Field(default=None, ge=0, le=1 << 24)
     """What each engine may keep of KV that left its cells, in MiB; left open, it is a tenth of the machine's memory."""
+    measure: bool = True
+    """Whether to measure once, when a model is first loaded on this machine, how it runs fastest."""
     max_sessions: int = Field(default=16, ge=1, le=4096)
     max_message_bytes: int = Field(default=128 << 20, ge=1 << 16, le=1 << 30)
     stop_grace_s: float = Field(default=10.0, ge=0.0, le=3600.0)

@@ -287,6 +287,189 @@ class ListModelsResponse(_message.Message):
 Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
 
 @_typing.final
+class Measurement(_message.Message):
+    """One way of running a model, as it was timed on this machine beside all others."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: _builtins.int
+    BULK_TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    SMALL_MS_FIELD_NUMBER: _builtins.int
+    SINGLE_MS_FIELD_NUMBER: _builtins.int
+    bulk_tokens_per_second: _builtins.float
+    """Tokens a second of a bulk prefill, in the median of the laps."""
+    small_ms: _builtins.float
+    """Milliseconds of a batch of 16 tokens, in the median of the laps."""
+    single_ms: _builtins.float
+    """Milliseconds of a single token, in the median of the laps."""
+    @_builtins.property
+    def config(self) -> _config_pb2.Config:
+        """The way: attention, micro-batch, threads."""
+
+    def __init__(
+        self,
+        *,
+        config: _config_pb2.Config | None = ...,
+        bulk_tokens_per_second: _builtins.float = ...,
+        small_ms: _builtins.float = ...,
+        single_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk_tokens_per_second", b"bulk_tokens_per_second", "config", b"config", "single_ms", b"single_ms", "small_ms", b"small_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Measurement: _TypeAlias = Measurement  # noqa: Y015
+
+@_typing.final
+class ModelRuntime(_message.Message):
+    """How a loaded model runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    MEASUREMENTS_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name or path it was asked for by, resolved."""
+    pid: _builtins.int
+    """Process id of its engine."""
+    @_builtins.property
+    def config(self) -> _config_pb2.Config:
+        """What the daemon chooses where a session's config leaves it open."""
+
+    @_builtins.property
+    def measurements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Measurement]:
+        """What that is based on, the backend's own choice first; empty if nothing was measured."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        config: _config_pb2.Config | None = ...,
+        measurements: _abc.Iterable[Global___Measurement] | None = ...,
+        pid: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "measurements", b"measurements", "name", b"name", "pid", b"pid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelRuntime: _TypeAlias = ModelRuntime  # noqa: Y015
+
+@_typing.final
+class ArenaRuntime(_message.Message):
+    """The cells of one workspace under one config."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    WORKSPACE_ROOT_FIELD_NUMBER: _builtins.int
+    CELLS_FIELD_NUMBER: _builtins.int
+    KV_BYTES_FIELD_NUMBER: _builtins.int
+    RUNNING_TURNS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Digest of workspace and config."""
+    model: _builtins.str
+    """The model, as in ModelRuntime."""
+    workspace_root: _builtins.str
+    """Root of the workspace; empty for sessions without one."""
+    cells: _builtins.int
+    """Tokens that its sessions may hold together; 0 while it has given its cells back."""
+    kv_bytes: _builtins.int
+    """Bytes of these cells."""
+    running_turns: _builtins.int
+    """Turns that run on it now."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        workspace_root: _builtins.str = ...,
+        cells: _builtins.int = ...,
+        kv_bytes: _builtins.int = ...,
+        running_turns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "id", b"id", "kv_bytes", b"kv_bytes", "model", b"model", "running_turns", b"running_turns", "workspace_root", b"workspace_root"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArenaRuntime: _TypeAlias = ArenaRuntime  # noqa: Y015
+
+@_typing.final
+class GetRuntimeRequest(_message.Message):
+    """See GetRuntime."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRuntimeRequest: _TypeAlias = GetRuntimeRequest  # noqa: Y015
+
+@_typing.final
+class GetRuntimeResponse(_message.Message):
+    """See GetRuntime."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    ARENAS_FIELD_NUMBER: _builtins.int
+    KV_BYTES_FIELD_NUMBER: _builtins.int
+    KV_FREE_BYTES_FIELD_NUMBER: _builtins.int
+    RESERVE_BYTES_FIELD_NUMBER: _builtins.int
+    KV_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_TIER_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    kv_bytes: _builtins.int
+    """Bytes that all cells take together."""
+    kv_free_bytes: _builtins.int
+    """Bytes that more cells could take now."""
+    reserve_bytes: _builtins.int
+    """Bytes that are left to the rest of the machine."""
+    kv_limit_bytes: _builtins.int
+    """Bytes that cells may take together by a setting; 0 if none limits them."""
+    memory_tier_limit_bytes: _builtins.int
+    """Bytes of KV that each engine may keep in memory beside its cells."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelRuntime]:
+        """Every loaded model."""
+
+    @_builtins.property
+    def arenas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArenaRuntime]:
+        """Every workspace that has sessions."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[Global___ModelRuntime] | None = ...,
+        arenas: _abc.Iterable[Global___ArenaRuntime] | None = ...,
+        kv_bytes: _builtins.int = ...,
+        kv_free_bytes: _builtins.int = ...,
+        reserve_bytes: _builtins.int = ...,
+        kv_limit_bytes: _builtins.int = ...,
+        memory_tier_limit_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arenas", b"arenas", "kv_bytes", b"kv_bytes", "kv_free_bytes", b"kv_free_bytes", "kv_limit_bytes", b"kv_limit_bytes", "memory_tier_limit_bytes", b"memory_tier_limit_bytes", "models", b"models", "reserve_bytes", b"reserve_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRuntimeResponse: _TypeAlias = GetRuntimeResponse  # noqa: Y015
+
+@_typing.final
 class TokenizeRequest(_message.Message):
     """See Tokenize."""
 

@@ -45,6 +45,11 @@ class ModelServiceStub:
                 request_serializer=sessiond_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.GetRuntime = channel.unary_unary(
+                '/sessiond.v1.ModelService/GetRuntime',
+                request_serializer=sessiond_dot_v1_dot_model__service__pb2.GetRuntimeRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_model__service__pb2.GetRuntimeResponse.FromString,
+                _registered_method=True)
         self.Tokenize = channel.unary_unary(
                 '/sessiond.v1.ModelService/Tokenize',
                 request_serializer=sessiond_dot_v1_dot_model__service__pb2.TokenizeRequest.SerializeToString,
@@ -75,6 +80,13 @@ class ModelServiceServicer:
 
     def ListModels(self, request, context):
         """Lists the models that stand in the usual places of this machine.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRuntime(self, request, context):
+        """Says how the loaded models run, why so, and what memory their KV takes. Loads nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,6 +125,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=sessiond_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetRuntime': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRuntime,
+                    request_deserializer=sessiond_dot_v1_dot_model__service__pb2.GetRuntimeRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_model__service__pb2.GetRuntimeResponse.SerializeToString,
             ),
             'Tokenize': grpc.unary_unary_rpc_method_handler(
                     servicer.Tokenize,
@@ -185,6 +202,33 @@ class ModelService:
             '/sessiond.v1.ModelService/ListModels',
             sessiond_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
             sessiond_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRuntime(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.ModelService/GetRuntime',
+            sessiond_dot_v1_dot_model__service__pb2.GetRuntimeRequest.SerializeToString,
+            sessiond_dot_v1_dot_model__service__pb2.GetRuntimeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,9 @@ class Engine:
         self.model = model
         self.facts: ModelFacts = loaded.facts
         self.defaults: ContextSettings = loaded.defaults
+        """What holds where nobody says otherwise."""
+        self.measured = wire.Measured([])
+        """What that is based on, if it was measured."""
         self._cache: OrderedDict[bytes, list[int]] = OrderedDict()
         self._cached = 0
         self._calls: dict[str, int] = {}
@@ -175,6 +178,12 @@ class Engine:
         """Forget a branch."""
         self._moved.pop(branch, None)
         await self._process.ask(wire.Close(self._process.next_id(), branch))
+
+    async def measure(self) -> wire.Measured:
+        """Time the ways in which this model can be run here; nothing else is done meanwhile."""
+        answer = await self._process.ask(wire.Measure(self._process.next_id()))
+        assert isinstance(answer, wire.Measured)
+        return answer
 
     async def park(self, arena: str) -> None:
         """Have an arena give its cells back."""

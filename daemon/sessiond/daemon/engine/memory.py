@@ -33,6 +33,8 @@ class ArenaRecord:
 
     engine: Engine
     name: str
+    root: str = ""
+    """Of its workspace."""
     needs: int = 0
     """Bytes of its cells when it has some."""
     taken: int = 0
@@ -61,6 +63,12 @@ class KvMemory:
         """Bytes that more cells may take now."""
         free = max(0, self._available() - self.reserve)
         return min(free, max(0, self.most - self.taken)) if self.most else free
+
+    def belongs(self, engine: Engine, name: str, root: str) -> None:
+        """Say whose an arena is."""
+        record = self._arenas.get((engine, name))
+        if record is not None:
+            record.root = root
 
     def records(self) -> list[ArenaRecord]:
         """Every arena."""

@@ -15,6 +15,7 @@ import structlog
 from sessiond.adapters.base import ModelSettings
 from sessiond.daemon.engine.backends import adapter_for
 from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.engine.measured import Measurements
 from sessiond.daemon.engine.process import EngineDied, EngineFailed, EngineProcess
 from sessiond.v1.errors import SessionUnavailable, invalid
 
@@ -37,10 +38,12 @@ class EnginePool:
         on_start: Callable[[Engine], None],
         on_death: Callable[[Engine, EngineDied], None],
         memory_tier: int = 0,
+        measurements: Measurements | None = None,
     ) -> None:
+        self._measurements = measurements or Measurements()
         self._on_start = on_start
         self._on_death = on_death
-        self._memory_tier = memory_tier
+        self.memory_tier = memory_tier
         """Bytes of KV that each engine may keep in memory beside its cells."""
         self._engines: dict[EngineKey, Engine] = {}
         self._loading: dict[EngineKey, asyncio.Task[Engine]] = {}
@@ -106,8 +109,9 @@ class EnginePool:
         log.info("engine.starting", model=key.model, pid=process.pid, extra_buffers=settings.extra_buffers)
         try:
             engine = await Engine.load(
-                process, adapter, key.model, settings, lambda _share: None, self._memory_tier
+                process, adapter, key.model, settings, lambda _share: None, self.memory_tier
             )
+            await self._measurements.apply(engine, settings)
         except EngineFailed as failed:
             await process.stop()
             field = f"config.{failed.field}" if failed.kind == "setting" else "model"

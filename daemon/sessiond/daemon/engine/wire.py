@@ -38,6 +38,10 @@ class Load(Command, frozen=True, tag=True):
     """Bytes of KV that may be kept in memory beside the cells."""
 
 
+class Measure(Command, frozen=True, tag=True):
+    """Time the ways in which this model can be run here; nothing else is done meanwhile. Answered by Done with Measured."""
+
+
 class Tokenize(Command, frozen=True, tag=True):
     """Each text by itself. Answered by Done with TokenLists."""
 
@@ -120,7 +124,7 @@ class Cancel(Command, frozen=True, tag=True):
 
 
 AnyCommand: TypeAlias = (
-    Load | Tokenize | Pieces | Frame | Open | Close | Park | Advance | Generate | Logits | Cancel
+    Load | Measure | Tokenize | Pieces | Frame | Open | Close | Park | Advance | Generate | Logits | Cancel
 )
 
 
@@ -180,6 +184,34 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
     defaults: ContextSettings
 
 
+class Lap(msgspec.Struct, frozen=True):
+    """How long one way of running a model took once, in milliseconds."""
+
+    bulk_ms: float
+    """A prefill of `Measured.bulk_tokens` tokens."""
+    small_ms: float
+    """A batch of 16 tokens behind it."""
+    single_ms: float
+    """One token behind it."""
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """One way of running a model, and its laps, which alternated with those of all others."""
+
+    settings: ContextSettings
+    laps: list[Lap]
+
+
+class Measured(msgspec.Struct, frozen=True, tag=True):
+    """Every way; the first is the adapter's own choice. None if there is nothing to choose, or if the machine was too
+    busy to tell.
+    """
+
+    trials: list[Trial]
+    bulk_tokens: int = 0
+    busy: bool = False
+
+
 class Framed(msgspec.Struct, frozen=True, tag=True):
     """One more text than roles; the digest is that of the template."""
 
@@ -192,7 +224,7 @@ class Nothing(msgspec.Struct, frozen=True, tag=True):
 
 
 Answer: TypeAlias = (
-    TokenLists | PieceList | Opened | Advanced | Generated | RawLogits | Loaded | Framed | Nothing
+    TokenLists | PieceList | Opened | Advanced | Generated | RawLogits | Loaded | Measured | Framed | Nothing
 )
 
 

@@ -29,6 +29,7 @@ from sessiond.daemon.engine.backends import adapters
 from sessiond.daemon.engine.jobs import JobMaker
 from sessiond.daemon.engine.loop import Cancelled, Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
+from sessiond.daemon.engine.tune import measure
 
 
 class Worker:
@@ -104,6 +105,8 @@ class Worker:
                 self._loop.call(lambda: self._answer(command.id, lambda: self._arenas.open(command)))
             case wire.Close():
                 self._loop.call(lambda: self._close_when_idle(command))
+            case wire.Measure():
+                self._loop.call(lambda: self._answer(command.id, lambda: measure(self._model)))
             case wire.Park():
                 self._loop.call(lambda: self._answer(command.id, lambda: self._park(command)))
             case wire.Advance() | wire.Generate() | wire.Logits():

@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from sessiond.daemon.catalog import ModelCatalog
+from sessiond.daemon.engine.measured import Measurements
 from sessiond.daemon.engine.memory import KvMemory
 from sessiond.daemon.server import not_yet
 from sessiond.daemon.server.boundary import Boundary
@@ -52,6 +53,7 @@ class App:
             default_num_ctx=settings.num_ctx,
             memory=KvMemory(settings.kv_memory_mb << 20),
             memory_tier=settings.memory_tier_bytes(),
+            measurements=Measurements(settings.state_dir / "measured" if settings.measure else None),
         )
         self._health = health.aio.HealthServicer()
         self._stop = asyncio.Event()

@@ -38,6 +38,19 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         engine = await self._engine(request.model)
         return pb.GetModelResponse(model=to_proto.model(engine.facts, engine.model, engine.defaults))
 
+    async def GetRuntime(self, request: pb.GetRuntimeRequest, context: Context) -> pb.GetRuntimeResponse:
+        """See the contract."""
+        memory, pool = self._registry.memory, self._registry.pool
+        return pb.GetRuntimeResponse(
+            models=[to_proto.model_runtime(engine) for engine in pool.loaded()],
+            arenas=[to_proto.arena_runtime(record) for record in memory.records()],
+            kv_bytes=memory.taken,
+            kv_free_bytes=memory.free(),
+            reserve_bytes=memory.reserve,
+            kv_limit_bytes=memory.most,
+            memory_tier_limit_bytes=pool.memory_tier,
+        )
+
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """See the contract."""
         found = await self._catalog.found()

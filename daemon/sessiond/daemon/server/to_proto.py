@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from statistics import median
 
 from sessiond.adapters.base import ContextSettings, ModelFacts
+from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.engine.memory import ArenaRecord
 from sessiond.daemon.server.from_proto import SPLIT_MODES
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.events import (
@@ -202,4 +205,35 @@ def model(facts: ModelFacts, name: str, defaults: ContextSettings) -> model_serv
         num_ctx_train=facts.num_ctx_train,
         config=context_settings(defaults),
         notes=facts.notes,
+    )
+
+
+def model_runtime(engine: Engine) -> model_service_pb2.ModelRuntime:
+    """How a loaded model runs."""
+    bulk = engine.measured.bulk_tokens
+    return model_service_pb2.ModelRuntime(
+        name=engine.model,
+        config=context_settings(engine.defaults),
+        measurements=[
+            model_service_pb2.Measurement(
+                config=context_settings(trial.settings),
+                bulk_tokens_per_second=bulk / median(lap.bulk_ms for lap in trial.laps) * 1e3,
+                small_ms=median(lap.small_ms for lap in trial.laps),
+                single_ms=median(lap.single_ms for lap in trial.laps),
+            )
+            for trial in engine.measured.trials
+        ],
+        pid=engine.process.pid,
+    )
+
+
+def arena_runtime(record: ArenaRecord) -> model_service_pb2.ArenaRuntime:
+    """The cells of a workspace."""
+    return model_service_pb2.ArenaRuntime(
+        id=record.name,
+        model=record.engine.model,
+        workspace_root=record.root,
+        cells=record.cells,
+        kv_bytes=record.taken,
+        running_turns=record.turns,
     )

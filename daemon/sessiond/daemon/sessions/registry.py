@@ -15,6 +15,7 @@ import structlog
 from sessiond.adapters.base import ContextSettings
 from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.engine.measured import Measurements
 from sessiond.daemon.engine.memory import KvMemory
 from sessiond.daemon.engine.pool import EngineKey, EnginePool
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
@@ -58,6 +59,7 @@ class SessionRegistry:
         default_num_ctx: int = 0,
         memory: KvMemory | None = None,
         memory_tier: int = 0,
+        measurements: Measurements | None = None,
     ) -> None:
         self._resolve_model = resolve_model
         self._max_sessions = max_sessions
@@ -70,7 +72,7 @@ class SessionRegistry:
         self._dropping: set[asyncio.Task[None]] = set()
         self._by_request: dict[OpenRequest, Session] = {}
         self.memory = memory or KvMemory()
-        self.pool = EnginePool(self._engine_stands, self._engine_died, memory_tier)
+        self.pool = EnginePool(self._engine_stands, self._engine_died, memory_tier, measurements)
 
     async def engine(self, model: str, config: SessionConfig | None = None) -> Engine:
         """The engine of a model, loaded if need be. Raises InvalidInput, SessionUnavailable."""
@@ -176,6 +178,7 @@ class SessionRegistry:
             framing.template_digest,
             disable_bos=config.disable_bos,
         )
+        self.memory.belongs(engine, arena, str(request.workspace_root or ""))
         home = Home(engine, arena, self.memory, opened.cell_bytes)
         chosen = config.with_context(opened.settings)
         session = Session(session_id, home, identity, chosen, request.workspace_root, request.key)
