@@ -9,17 +9,20 @@ from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
     consumes,
+    initialize,
     invariant,
     precondition,
     rule,
     run_state_machine_as_test,
 )
-from tests.daemon.engine.tree_model import ModelledTree, Step
+from tests.daemon.engine.tree_model import AMPLE, Kind, ModelledTree, Step
 
 _TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)
 _SHARE = st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.0, 1.0])
+_KEPT = st.floats(0, 1)
+"""How many of the other branches, by age, an extension must leave alone."""
 _BUDGET = settings(
-    max_examples=60,
+    max_examples=120,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
@@ -29,69 +32,108 @@ _BUDGET = settings(
 
 
 class Histories(RuleBasedStateMachine):
-    """Each branch is extended and settled before another one is."""
+    """Whatever can be done to a tree."""
 
-    capacity = 64
-    max_sequences = 3
-    no_truncate = False
+    tier = AMPLE
+    cuts = True
     branches: Bundle[str] = Bundle("branches")
 
     def __init__(self) -> None:
         super().__init__()
-        self.modelled = ModelledTree(
-            capacity=self.capacity, max_sequences=self.max_sequences, no_truncate=self.no_truncate
-        )
+        self.modelled = ModelledTree(Kind())
         self.opened = 0
+
+    @initialize(
+        capacity=st.sampled_from([16, 64]),
+        max_sequences=st.sampled_from([1, 3, 8]),
+        worth=st.sampled_from([0, 0, 3]),
+    )
+    def begin(self, capacity: int, max_sequences: int, worth: int) -> None:
+        self.modelled = ModelledTree(Kind(capacity, max_sequences, self.tier, self.cuts, worth))
+
+    def _name(self) -> str:
+        self.opened += 1
+        return f"branch {self.opened}"
+
+    def _kept(self, share: float) -> list[str]:
+        names = list(self.modelled.held)
+        return names[: round(len(names) * share)]
 
     @precondition(lambda self: len(self.modelled.held) < 5)
     @rule(target=branches)
     def open(self) -> str:
-        self.opened += 1
-        name = f"branch {self.opened}"
-        self.modelled.tree.open(name)
-        self.modelled.held[name] = []
+        name = self._name()
+        self.modelled.open(name)
+        return name
+
+    @precondition(lambda self: len(self.modelled.held) < 5)
+    @rule(target=branches, parent=branches)
+    def fork(self, parent: str) -> str:
+        name = self._name()
+        self.modelled.open(name, parent)
         return name
 
     @rule(branch=consumes(branches))
     def close(self, branch: str) -> None:
-        self.modelled.tree.close(branch)
-        del self.modelled.held[branch]
+        self.modelled.close(branch)
 
     @rule(branch=branches, tokens=_TOKENS)
     def walk(self, branch: str, tokens: list[int]) -> None:
         self.modelled.walk(branch, tokens)
 
-    @rule(branch=branches, other=branches, keep=st.floats(0, 1))
-    def walk_to_part_of_another(self, branch: str, other: str, keep: float) -> None:
+    @rule(branch=branches, other=branches, share=st.floats(0, 1), keep=_KEPT)
+    def go_to_part_of_another(self, branch: str, other: str, share: float, keep: float) -> None:
         path = self.modelled.held[other]
-        self.modelled.walk(branch, path[: round(len(path) * keep)])
+        self.modelled.bring(branch, path[: round(len(path) * share)], self._kept(keep))
 
-    @rule(branch=branches, tokens=_TOKENS, share=_SHARE)
-    def grow(self, branch: str, tokens: list[int], share: float) -> None:
-        self.modelled.grow(Step(branch, tokens, int(len(tokens) * share)))
+    @rule(branch=branches, tokens=_TOKENS, share=_SHARE, keep=_KEPT)
+    def grow(self, branch: str, tokens: list[int], share: float, keep: float) -> None:
+        self.modelled.grow(Step(branch, tokens, int(len(tokens) * share), self._kept(keep)))
 
-    @rule(branch=branches, tokens=_TOKENS)
-    def walk_and_grow(self, branch: str, tokens: list[int]) -> None:
-        """What the arena does to bring a branch to tokens."""
-        self.modelled.walk(branch, tokens)
-        rest = tokens[len(self.modelled.held[branch]) :]
-        if rest:
-            self.modelled.grow(Step(branch, rest, len(rest)))
+    @rule(branch=branches, tokens=_TOKENS, keep=_KEPT)
+    def bring(self, branch: str, tokens: list[int], keep: float) -> None:
+        self.modelled.bring(branch, tokens, self._kept(keep))
 
-    @rule(branch=branches)
-    def pop(self, branch: str) -> None:
-        self.modelled.pop(branch)
+    @rule(branch=branches, tokens=_TOKENS, keep=_KEPT)
+    def bring_further(self, branch: str, tokens: list[int], keep: float) -> None:
+        """What it holds may be in memory."""
+        self.modelled.bring(branch, self.modelled.held[branch] + tokens, self._kept(keep))
 
-    @rule(branch=branches)
-    def replay(self, branch: str) -> None:
+    @rule(one=branches, two=branches, tokens=_TOKENS, others=_TOKENS, share=_SHARE, keep=_KEPT)
+    def grow_two(
+        self, one: str, two: str, tokens: list[int], others: list[int], share: float, keep: float
+    ) -> None:
+        """In one batch."""
+        if one != two:
+            kept = self._kept(keep)
+            self.modelled.grow(
+                Step(one, tokens, int(len(tokens) * share), kept),
+                Step(two, others, int(len(others) * share), [*kept, one]),
+            )
+
+    @rule(one=branches, two=branches, tokens=_TOKENS, others=_TOKENS)
+    def grow_two_from_one_tip(self, one: str, two: str, tokens: list[int], others: list[int]) -> None:
+        if one != two:
+            self.modelled.walk(two, list(self.modelled.held[one]))
+            self.modelled.grow(Step(one, tokens, len(tokens)), Step(two, others, len(others), [one]))
+
+    @rule(branch=branches, keep=_KEPT)
+    def compute_the_last_token_again(self, branch: str, keep: float) -> None:
+        self.modelled.bring(branch, list(self.modelled.held[branch]), self._kept(keep))
         if self.modelled.held[branch]:
-            self.modelled.replay(branch)
+            self.modelled.again(branch, self._kept(keep))
+
+    @rule(branch=branches)
+    def mark(self, branch: str) -> None:
+        self.modelled.tree.mark(branch)
 
     @rule()
     def evict_all(self) -> None:
-        self.modelled.tree.evict_all()
-        self.modelled._note_losses()
-        assert self.modelled.tree.used == len(self.modelled.held_prefixes())
+        self.modelled.evict_all()
+
+    @rule()
+    def leave_the_cells_and_return(self) -> None:
+        self.modelled.leave()
 
     @invariant()
     def agrees(self) -> None:
@@ -101,38 +143,8 @@ class Histories(RuleBasedStateMachine):
         self.modelled.check_all_free()
 
 
-class SharedBatches(Histories):
-    """Besides, two branches are extended for one batch."""
-
-    @rule(one=Histories.branches, two=Histories.branches, tokens=_TOKENS, others=_TOKENS, share=_SHARE)
-    def grow_two(self, one: str, two: str, tokens: list[int], others: list[int], share: float) -> None:
-        if one != two:
-            self.modelled.grow_two(
-                Step(one, tokens, int(len(tokens) * share)), Step(two, others, int(len(others) * share))
-            )
-
-    @rule(one=Histories.branches, two=Histories.branches, tokens=_TOKENS)
-    def grow_two_from_one_tip(self, one: str, two: str, tokens: list[int]) -> None:
-        if one != two:
-            self.modelled.walk(two, list(self.modelled.held[one]))
-            self.modelled.grow_two(Step(one, tokens, len(tokens)), Step(two, tokens, len(tokens)))
-
-
-@pytest.mark.parametrize("max_sequences", [1, 3, 8])
-@pytest.mark.parametrize("capacity", [16, 64])
-@pytest.mark.parametrize("machine", [Histories, SharedBatches])
-def test_any_history_is_that_of_the_model(
-    machine: type[Histories], capacity: int, max_sequences: int
-) -> None:
-    kind = type("Machine", (machine,), {"capacity": capacity, "max_sequences": max_sequences})
-    run_state_machine_as_test(kind, settings=_BUDGET)
-
-
-@pytest.mark.xfail(
-    reason="several branches over a backend that cannot cut need checkpoints, which are still to come",
-    strict=False,
-)
-@pytest.mark.parametrize("max_sequences", [1, 3])
-def test_any_history_where_no_sequence_can_be_cut(max_sequences: int) -> None:
-    kind = type("Machine", (Histories,), {"no_truncate": True, "max_sequences": max_sequences})
+@pytest.mark.parametrize("tier", [0, 300, AMPLE])
+@pytest.mark.parametrize("cuts", [True, False], ids=["cuts", "cannot cut"])
+def test_any_history_is_that_of_the_model(tier: int, cuts: bool) -> None:
+    kind = type("Machine", (Histories,), {"tier": tier, "cuts": cuts})
     run_state_machine_as_test(kind, settings=_BUDGET)

@@ -6,6 +6,7 @@ import pytest
 from tests.daemon.engine.scripted import kv_context, load
 
 from sessiond.adapters.base import NoRoom, Run
+from sessiond.daemon.engine.integrity import check_tree
 from sessiond.daemon.engine.tree import TokenTree
 
 
@@ -19,7 +20,7 @@ def _hold(tree: TokenTree, branch: str, tokens: list[int]) -> None:
     at = tree.length(branch)
     if at < len(tokens):
         sequence, position = tree.extend(branch, len(tokens) - at)
-        tree._context.decode([Run(sequence, position, tokens[at:])])
+        tree.cells.context.decode([Run(sequence, position, tokens[at:])])
         tree.grow(branch, tokens[at:])
     assert tree.tokens(branch) == tokens
 
@@ -31,9 +32,9 @@ def test_two_that_fit_alone_but_not_together_are_told_before_the_decode() -> Non
     one, at_one = tree.extend("one", 6)
     with pytest.raises(NoRoom):  # 8 cells are held, 6 are promised, and 2 are left
         tree.extend("two", 6)
-    tree._context.decode([Run(one, at_one, [1] * 6)])
+    tree.cells.context.decode([Run(one, at_one, [1] * 6)])
     tree.grow("one", [1] * 6)
-    tree.check_integrity()
+    check_tree(tree)
 
 
 def test_what_is_promised_to_one_is_evicted_for_the_other() -> None:
@@ -43,10 +44,10 @@ def test_what_is_promised_to_one_is_evicted_for_the_other() -> None:
     for name in ("one", "two"):
         tree.open(name)
     runs = [Run(*tree.extend(name, 6), [token] * 6) for token, name in ((1, "one"), (2, "two"))]
-    tree._context.decode(runs)
+    tree.cells.context.decode(runs)
     tree.grow("one", [1] * 6)
     tree.grow("two", [2] * 6)
-    tree.check_integrity()
+    check_tree(tree)
 
 
 @pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
@@ -56,10 +57,10 @@ def test_two_from_one_tip_are_settled_in_either_order(order: tuple[str, str], se
     _hold(tree, "one", [1, 2, 3])
     _hold(tree, "two", [1, 2, 3])
     more = {"one": [7, 8], "two": second}
-    tree._context.decode([Run(*tree.extend(name, 2), more[name]) for name in ("one", "two")])
+    tree.cells.context.decode([Run(*tree.extend(name, 2), more[name]) for name in ("one", "two")])
     for name in order:
         tree.grow(name, more[name])
-    tree.check_integrity()
+    check_tree(tree)
     first, later = order
     tree.walk(first, [1, 2, 3, *more[first]])
     assert tree.length(first) == 5
@@ -77,10 +78,10 @@ def test_a_tip_gets_its_child_s_sequence_while_its_own_extension_is_under_way() 
     first, at_first = tree.extend("one", 1)
     tree.walk("two", [])
     second, at_second = tree.extend("two", 1)
-    tree._context.decode([Run(first, at_first, [3]), Run(second, at_second, [6])])
+    tree.cells.context.decode([Run(first, at_first, [3]), Run(second, at_second, [6])])
     tree.grow("one", [3])
     tree.grow("two", [6])
-    tree.check_integrity()
+    check_tree(tree)
 
 
 def test_a_part_of_a_batch_that_was_aborted_before_it_leaves_nothing() -> None:
@@ -89,8 +90,8 @@ def test_a_part_of_a_batch_that_was_aborted_before_it_leaves_nothing() -> None:
     _hold(tree, "two", [1, 2, 3])
     one, at_one = tree.extend("one", 4)
     tree.extend("two", 4)
-    tree._context.decode([Run(one, at_one, [4, 5])])
+    tree.cells.context.decode([Run(one, at_one, [4, 5])])
     tree.grow("one", [4, 5])
     tree.release("two")
-    tree.check_integrity()
+    check_tree(tree)
     assert (tree.tokens("one"), tree.tokens("two")) == ([1, 2, 3, 4, 5], [1, 2, 3])

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Generator, Sequence
 from typing import NamedTuple
 
 from tests.daemon.engine.scripted import fresh_logits, kv_context, load
+from tests.daemon.engine.tree_facts import check_cells, check_tier, common, leaves, prefixes
 
 from sessiond.adapters.base import NoRoom, Run
+from sessiond.adapters.scripted.kv import ScriptedKv
+from sessiond.daemon.engine.memory_tier import MemoryTier
 from sessiond.daemon.engine.tree import TokenTree
+
+AMPLE = 1 << 20
+"""Bytes of a memory tier that takes all there can be."""
+
+
+class Kind(NamedTuple):
+    """What a tree stands on."""
+
+    capacity: int = 64
+    max_sequences: int = 3
+    tier: int = AMPLE
+    """Bytes."""
+    cuts: bool = True
+    worth: int = 0
+    """Runs of fewer tokens are not worth their bytes."""
 
 
 class Step(NamedTuple):
@@ -17,189 +36,259 @@ class Step(NamedTuple):
     branch: str
     tokens: list[int]
     done: int
+    keep: Collection[str] = ()
+
+
+class Ready(NamedTuple):
+    """A step that `extend` made ready."""
+
+    step: Step
+    sequence: int
+    position: int
 
 
 class ModelledTree:
     """Does to a tree what it is told and checks each outcome against the model."""
 
-    def __init__(self, *, capacity: int, max_sequences: int, no_truncate: bool = False) -> None:
-        flag = ",no_truncate" if no_truncate else ""
-        self.context = kv_context(load(f"scripted-kv:max_sequences={max_sequences}{flag}"), num_ctx=capacity)
-        self.tree = TokenTree(self.context)
-        self.capacity, self.max_sequences = capacity, max_sequences
-        self.no_truncate = no_truncate
+    def __init__(self, kind: Kind) -> None:
+        flag = "" if kind.cuts else ",no_truncate"
+        self._backend = load(f"scripted-kv:max_sequences={kind.max_sequences}{flag}")
+        self.kind = kind
+        self.context = self._new_context()
+        self.tier = MemoryTier(kind.tier)
+        self.tree = TokenTree(
+            self.context, self.tier, lambda tokens, _size: tokens >= kind.worth, cuts=kind.cuts
+        )
         self.held: dict[str, list[int]] = {}
         self.ever: set[tuple[int, ...]] = {()}
         """All that was ever computed: no match may be longer."""
+        self._ready: list[Ready] = []
+        """Steps that are promised their room."""
+
+    def _new_context(self) -> ScriptedKv:
+        return kv_context(self._backend, num_ctx=self.kind.capacity)
 
     # What the model says.
 
-    def held_prefixes(self) -> set[tuple[int, ...]]:
-        """Every token that some branch needs, as the path to it."""
-        return {tuple(path[:end]) for path in self.held.values() for end in range(1, len(path) + 1)}
+    def _resident(self, branches: Collection[str]) -> list[list[int]]:
+        """What these branches have in cells."""
+        return [self.held[branch][: self.tree.resident(branch)] for branch in branches]
 
-    def held_leaves(self) -> set[tuple[int, ...]]:
-        """Paths of branches below which no other branch stands: each needs a sequence."""
-        paths = {tuple(path) for path in self.held.values() if path}
-        return {
-            path for path in paths if not any(o[: len(path)] == path and len(o) > len(path) for o in paths)
-        }
-
-    def has_room(self, branch: str, count: int) -> bool:
-        """Whether `extend` must find room: exactly then, after eviction of all that nobody holds, the cells are
-        enough, and there is a sequence to spare or one that goes on from the branch's own tip.
+    def _has_room(self, branch: str, count: int, protected: Collection[str]) -> bool:
+        """Whether there is room once all has left the cells that the protected branches do not hold: enough cells, and
+        a sequence to spare or one that goes on from the branch's own tip.
         """
-        leaves = self.held_leaves()
-        goes_on = tuple(self.held[branch]) in leaves
-        return len(self.held_prefixes()) + count <= self.capacity and (
-            goes_on or len(leaves) < self.max_sequences
+        stay = self._resident({branch, *protected, *(ready.step.branch for ready in self._ready)})
+        promised = sum(len(ready.step.tokens) for ready in self._ready)
+        taken_over = {r.sequence for r in self._ready if r.sequence == self.tree.tips[r.step.branch].sequence}
+        tip = tuple(self.held[branch])
+        goes_on = tip in leaves(stay) and not any(
+            r.sequence in taken_over and tuple(self.held[r.step.branch]) == tip for r in self._ready
         )
+        sequences = len(leaves(stay)) + len(self._ready) - len(taken_over)
+        return len(prefixes(stay)) + promised + count <= self.kind.capacity and (
+            goes_on or sequences < self.kind.max_sequences
+        )
+
+    @contextlib.contextmanager
+    def _noting_losses(self, *protected: str) -> Generator[None, None, None]:
+        """Nothing that is protected leaves the cells, and nothing is lost that cells or an ample memory can hold."""
+        here = {branch: self.tree.resident(branch) for branch in protected}
+        safe = {branch for branch in protected if here[branch] == len(self.held[branch])}
+        yield
+        assert all(self.tree.resident(branch) >= here[branch] for branch in protected)
+        for branch, path in self.held.items():
+            now = self.tree.tokens(branch)
+            if now != path:
+                assert path[: len(now)] == now
+                assert branch not in safe, "a protected branch lost something"
+                assert self._idle_give_way, "a branch that need not give way did"
+                self.held[branch] = now
 
     # What is done.
 
+    def open(self, branch: str, parent: str | None = None) -> None:
+        self.tree.open(branch, parent)
+        self.held[branch] = [] if parent is None else list(self.held[parent])
+
+    def close(self, branch: str) -> None:
+        self.tree.close(branch)
+        del self.held[branch]
+
     def walk(self, branch: str, tokens: list[int]) -> None:
-        expected, before = self.tree.match(tokens), self.held[branch]
-        moved = self.tree.walk(branch, tokens)
-        reached = self.tree.length(branch)
-        assert reached == expected
-        assert moved == (tokens[:reached] != before)
+        """Move the branch; what it held is found again, but for what is in memory only."""
+        reach = self.tree.match(tokens)
+        found = max(common(path, tokens) for path in self._resident(self.held))
+        reached = self.tree.walk(branch, tokens)
+        assert found <= reach
+        assert reached == reach or (not self.kind.cuts and reached < reach)
+        assert reached == self.tree.length(branch)
         assert tuple(tokens[:reached]) in self.ever
-        for path in self.held.values():
-            assert reached >= common(path, tokens), "what a branch holds is always found"
         self.held[branch] = tokens[:reached]
+        assert self.tree.stands(branch, reached)
 
-    def grow(self, step: Step) -> None:
-        room = self.has_room(step.branch, len(step.tokens))
-        try:
-            sequence, position = self.tree.extend(step.branch, len(step.tokens))
-        except NoRoom:
-            assert not room, "there was room"
-            self._note_losses()
-            assert self.tree.used == len(self.held_prefixes()), "something was left that nobody held"
-            return
-        assert room or self.no_truncate, "there was no room"
-        self._note_losses()
-        assert position == len(self.held[step.branch])
-        self._decode([(step, sequence, position)])
-        self._settle(step)
-
-    def grow_two(self, one: Step, two: Step) -> None:
-        """Both are made ready before either is computed, as in one batch."""
-        count = len(one.tokens) + len(two.tokens)
-        if len(self.held_prefixes()) + count > self.capacity:
-            return
-        if self.tree.used + count > self.capacity:
-            self.tree.evict_all()
-        ready: list[tuple[Step, int, int]] = []
-        for step in (one, two):
-            try:
-                ready.append((step, *self.tree.extend(step.branch, len(step.tokens))))
-            except NoRoom:
-                assert len(self.held_leaves()) + 2 > self.max_sequences, "there was room"
-        if len(ready) == 2 and ready[0][0].done < len(one.tokens):
-            # Micro-batches are computed in order: an abort in the first run leaves nothing of the second.
-            ready[1] = (two._replace(done=0), *ready[1][1:])
-        self._decode(ready)
-        for step, _, _ in ready:
-            self._settle(step)
-
-    def pop(self, branch: str) -> None:
+    def retreat(self, branch: str) -> None:
+        """One token back, or as far as it must be where nothing can be cut."""
         path = self.held[branch]
-        token = self.tree.pop(branch)
-        self._note_losses()
-        if token is None:
-            return
-        assert token == path[-1]
-        others = [other for name, other in self.held.items() if name != branch]
-        assert not any(other[: len(path)] == path for other in others), "another branch needed it"
-        self.held[branch] = path[:-1]
+        at = self.tree.retreat(branch)
+        assert at == len(path) - 1 or (not self.kind.cuts and at < len(path))
+        self.held[branch] = path[:at]
+        assert self.tree.stands(branch, at)
 
-    def replay(self, branch: str) -> None:
-        """Compute the last token again, on the side."""
-        room = len(self.held_prefixes()) + 1 <= self.capacity and len(self.held_leaves()) < self.max_sequences
-        try:
-            sequence, position, token = self.tree.borrow(branch)
-        except NoRoom:
-            assert not room, "there was room"
-            self._note_losses()
-            return
-        assert room or self.no_truncate, "there was no room"
-        self._note_losses()
-        assert (position, token) == (len(self.held[branch]) - 1, self.held[branch][-1])
-        self.context.decode([Run(sequence, position, [token], want_logits=True)])
-        assert self.context.logits(0) == fresh_logits(self.held[branch])
-        self.tree.release(branch)
+    def again(self, branch: str, keep: Collection[str]) -> None:
+        """Compute the last token again, for its logits."""
+        path = self.held[branch]
+        self.retreat(branch)
+        self.compute(branch, path, keep)
 
-    def _note_losses(self) -> None:
-        """Where no sequence can be cut, eviction may take a branch's KV with that of what followed it: all of it."""
-        if self.no_truncate:
-            for branch in self.held:
-                if not self.tree.length(branch):
-                    self.held[branch] = []
+    def grow(self, *steps: Step) -> bool:
+        """Compute in one batch what the steps say; False if there was no room for one of them."""
+        fits = True
+        for step in steps:
+            fits = self._make_ready(step) and fits
+        done, self._ready = self._ready, []
+        # Micro-batches are computed in order: an abort in one run leaves nothing of the later ones.
+        for index, ready in enumerate(done):
+            if any(before.step.done < len(before.step.tokens) for before in done[:index]):
+                done[index] = ready._replace(step=ready.step._replace(done=0))
+        self._decode(done)
+        for ready in done:
+            self._settle(ready.step)
+        return fits
 
-    def _decode(self, ready: Sequence[tuple[Step, int, int]]) -> None:
+    def _make_ready(self, step: Step) -> bool:
+        branch, count = step.branch, len(step.tokens)
+        if not self.tree.stands(branch, len(self.held[branch])):
+            return False  # an earlier step of the batch sent it to memory, or its like
+        must = self._has_room(branch, count, self.held)
+        may = self._has_room(branch, count, step.keep)
+        promised = [ready.step.branch for ready in self._ready]
+        with self._noting_losses(branch, *step.keep, *promised):
+            try:
+                sequence, position = self.tree.extend(branch, count, step.keep)
+            except NoRoom:
+                assert not must, "there was room"
+                assert not may or not self._all_give_way, "there was room, if idle branches had given way"
+                return False
+        assert may, "there was no room"
+        assert must or self._idle_give_way, "there was no room, and idle branches need not give way"
+        assert position == len(self.held[branch])
+        self._ready.append(Ready(step, sequence, position))
+        return True
+
+    @property
+    def _idle_give_way(self) -> bool:
+        """Whether idle branches may give their cells to others: to memory, or where nothing can be cut for good."""
+        return not self.kind.cuts or self.kind.tier > 0
+
+    @property
+    def _all_give_way(self) -> bool:
+        """Whether all of them do."""
+        return not self.kind.cuts or self.kind.tier == AMPLE
+
+    def _decode(self, ready: Sequence[Ready]) -> None:
+        computed = [each for each in ready if each.step.done]
         runs = [
-            Run(sequence, position, step.tokens[: step.done], want_logits=True)
-            for step, sequence, position in ready
-            if step.done
+            Run(each.sequence, each.position, each.step.tokens[: each.step.done], want_logits=True)
+            for each in computed
         ]
         if not runs:
             return
         self.context.decode(runs)
-        computed = [step for step, _, _ in ready if step.done]
-        for index, step in enumerate(computed):
-            path = self.held[step.branch] + step.tokens[: step.done]
+        for index, each in enumerate(computed):
+            path = self.held[each.step.branch] + each.step.tokens[: each.step.done]
             assert self.context.logits(index) == fresh_logits(path)
             self.ever |= {tuple(path[:end]) for end in range(len(path) + 1)}
 
     def _settle(self, step: Step) -> None:
-        before = self.held[step.branch]
-        if not step.done:
-            self.tree.release(step.branch)
-            return
-        followed = self.tree.match([*before, step.tokens[0]]) > len(before)
-        self.tree.grow(step.branch, step.tokens[: step.done])
-        after = self.tree.tokens(step.branch)
-        assert after == before + step.tokens[: len(after) - len(before)]
-        assert len(before) < len(after) <= len(before) + step.done
-        assert followed or len(after) == len(before) + step.done
-        self.held[step.branch] = after
+        before, done = self.held[step.branch], step.tokens[: step.done]
+        with self._noting_losses(step.branch):
+            if not step.done:
+                self.tree.release(step.branch)
+                return
+            stood = self.tree.match([*before, *done])
+            self.tree.grow(step.branch, done)
+            after = self.held[step.branch] = self.tree.tokens(step.branch)
+        assert after == [*before, *done][: len(after)]
+        # Where another branch computed a part of the same, its cells are kept and ours are not.
+        assert len(after) == (stood if stood > len(before) else len(before) + len(done)) or (
+            not self.kind.cuts and len(before) <= len(after)
+        )
+
+    def bring(self, branch: str, tokens: list[int], keep: Collection[str]) -> None:
+        """What an arena does to bring a branch to tokens: walk, restore what is in memory, compute the rest."""
+        self.walk(branch, tokens)
+        while ahead := self.tree.ahead(branch, tokens):
+            node, matched = ahead[0]
+            size, at = len(node.tokens), len(self.held[branch])
+            may = self._has_room(branch, size, keep)
+            with self._noting_losses(branch, *keep):
+                try:
+                    done = self.tree.restore(branch, node, keep)
+                except NoRoom:
+                    assert not may or not self._all_give_way, "there was room"
+                    return
+            assert may, "there was no room"
+            if done:
+                self.walk(branch, tokens)
+                assert len(self.held[branch]) >= at + min(matched, 1)
+            else:
+                assert not self._all_give_way, "what memory kept was lost"
+                break
+        self.compute(branch, tokens, keep)
+
+    def compute(self, branch: str, tokens: list[int], keep: Collection[str]) -> None:
+        """Compute what is missing, no further at once than what stands where nothing can be cut."""
+        while len(self.held[branch]) < len(tokens):
+            at, known = len(self.held[branch]), self.tree.known(branch, tokens)
+            rest = tokens[at : at + known] if known else tokens[at:]
+            if not self.grow(Step(branch, rest, len(rest), keep)):
+                return
+            # What was known may have been evicted to make room, all but a part that others hold.
+            gained = len(self.held[branch]) > at or self.tree.known(branch, tokens) < known
+            assert gained, "nothing was gained"
+
+    def leave(self) -> None:
+        """All leaves the cells, and a new context takes the place of the old one."""
+        before = dict(self.held)
+        self.tree.leave_cells()
+        for branch in self.held:
+            self.held[branch] = self.tree.tokens(branch)
+            assert before[branch][: len(self.held[branch])] == self.held[branch]
+            assert self.tree.resident(branch) == 0
+        keeps_all = self.kind.cuts and self.kind.tier == AMPLE and not self.kind.worth
+        assert self.held == before or not keeps_all, "memory had room for it"
+        self.check()
+        assert self.tree.cells.used == 0
+        self.context.close()
+        self.context = self._new_context()
+        self.tree.enter(self.context)
+
+    def evict_all(self) -> None:
+        with self._noting_losses(*self.held):
+            self.tree.evict_all()
+        assert self.tree.cells.used == len(prefixes(self._resident(self.held)))
 
     # What always holds.
 
     def check(self) -> None:
-        self.tree.check_integrity()
-        assert self.context.used_cells == self.tree.used
+        check_cells(self.tree, self.context)
+        check_tier([self.tree], self.tier)
+        assert self.tree.tips.keys() == self.held.keys()
         for branch, path in self.held.items():
             assert self.tree.tokens(branch) == path
             assert self.tree.length(branch) == len(path)
-            assert self.tree.match(path) == len(path)
-            others = [other for name, other in self.held.items() if name != branch]
-            assert self.tree.shared(branch) == max((common(path, other) for other in others), default=0)
-            self._check_cells(branch, path)
-
-    def _check_cells(self, branch: str, path: list[int]) -> None:
-        """The cells that cover the branch hold what was computed for exactly its tokens."""
-        sequence = self.tree._cover(self.tree._tips[branch])
-        if not path:
-            return
-        assert sequence is not None
-        cells = self.context._held[sequence][: len(path)]
-        assert [cell.token for cell in cells] == path
+            here = self.tree.resident(branch)
+            assert self.tree.match(path) >= here
+            assert here <= len(path)
+            assert self.kind.cuts or self.tree.stands(branch, len(path)), "a branch that cannot go on"
 
     def check_all_free(self) -> None:
         for branch in list(self.held):
-            self.tree.close(branch)
-            del self.held[branch]
-        self.tree.evict_all()
+            self.close(branch)
+        self.evict_all()
         self.check()
-        assert self.tree.used == self.context.used_cells == 0
-        assert sorted(self.tree._free) == list(range(self.max_sequences))
-
-
-def common(one: Sequence[int], two: Sequence[int]) -> int:
-    """How many tokens the two share from the first."""
-    count = 0
-    while count < min(len(one), len(two)) and one[count] == two[count]:
-        count += 1
-    return count
+        assert self.tree.cells.used == self.context.used_cells == 0
+        assert sorted(self.tree.cells.free) == list(range(self.kind.max_sequences))
+        self.tree.forget_memory()
+        assert self.tier.used == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.daemon.engine.scripted import load
-from tests.daemon.engine.tree_model import common
+from tests.daemon.engine.tree_facts import common
 
 from sessiond.adapters.base import ContextSettings, ModelSettings
 from sessiond.daemon.sessions.manifest import identify

@@ -118,6 +118,8 @@ class Arenas:
     def after_turn(self, busy: Collection[str]) -> None:
         """Tell of branches that moved without a job of theirs; `busy` are those that have one."""
         for place in self._places.values():
+            if not place.branches.isdisjoint(busy):
+                place.used = time.monotonic()
             if place.arena.parked != place.parked:
                 self._tell_state(place)
             if place.arena.moves == place.moves:

@@ -8,10 +8,11 @@ from sessiond.adapters.base import KvContext
 
 
 @dataclass(frozen=True, slots=True)
-class _Promise:
-    """A sequence that a branch is about to extend, and by how many tokens at most."""
+class Promise:
+    """A sequence that a branch is about to extend, from which position on, and by how many tokens at most."""
 
     sequence: int
+    position: int
     count: int
 
 
@@ -24,19 +25,19 @@ class Cells:
         self.used = 0
         """Cells that hold a token of the tree."""
         self.free = list(range(context.max_sequences))[::-1]
-        self._promised: dict[str, _Promise] = {}
+        self._promised: dict[str, Promise] = {}
 
     def fits(self, count: int) -> bool:
         """Whether so many more tokens fit beside those that stand and those that are promised."""
         return self.used + sum(p.count for p in self._promised.values()) + count <= self.capacity
 
-    def promise(self, branch: str, sequence: int, count: int) -> None:
-        """The branch is about to extend the sequence: `fulfil` must follow."""
-        self._promised[branch] = _Promise(sequence, count)
+    def promise(self, branch: str, promise: Promise) -> None:
+        """The branch is about to extend a sequence: `fulfil` must follow."""
+        self._promised[branch] = promise
 
-    def promised(self, branch: str) -> int:
-        """The sequence that is promised to the branch."""
-        return self._promised[branch].sequence
+    def promised(self, branch: str) -> Promise:
+        """What is promised to the branch."""
+        return self._promised[branch]
 
     def fulfil(self, branch: str) -> None:
         """The promise is kept, or taken back."""
@@ -47,8 +48,8 @@ class Cells:
         """The branches that are about to be extended."""
         return frozenset(self._promised)
 
-    def is_promised(self, sequence: int) -> bool:
-        """Whether some branch is about to extend the sequence."""
+    def is_promised(self, sequence: int | None) -> bool:
+        """Whether some branch is about to extend the sequence, if there is one."""
         return any(promise.sequence == sequence for promise in self._promised.values())
 
     def share(self, source: int | None, end: int, checkpoint: bytes) -> int:

@@ -137,14 +137,23 @@ class KvArena:
 
     def _next(self, branch: str, at: int, target: list[int], stops: frozenset[int]) -> Compute | Restore:
         """What brings the branch on from where it stands."""
-        ahead = self._tree.ahead(branch, target)
-        if ahead is not None:
-            node, matched = ahead
-            if self.rates.restoring_pays(matched, len(node.tokens) * self.cell_bytes):
-                return Restore(branch, target)
+        if self._restoring_pays(self._tree.ahead(branch, target)):
+            return Restore(branch, target)
         end = min([at + self.settings.num_batch, len(target), *(stop for stop in stops if stop > at)])
         known = self._tree.known(branch, target)
         return Compute(branch, at, target[at : min(end, at + known) if known else end])
+
+    def _restoring_pays(self, ahead: Sequence[tuple[Node, int]]) -> bool:
+        """Whether these nodes, or the first of them, are brought back sooner than computed. Computing makes memory
+        forget them, so all that another branch holds there counts.
+        """
+        tokens = size = 0
+        for node, matched in ahead:
+            tokens += len(node.tokens) if node.holders() else matched
+            size += len(node.tokens) * self.cell_bytes
+            if self.rates.restoring_pays(tokens, size):
+                return True
+        return False
 
     def generate(
         self, branch: str, tokens: Sequence[int], sampling: Sampling, max_tokens: int, emit: Emit
@@ -225,9 +234,10 @@ class KvArena:
 
     def _restore(self, wish: Restore, keep: Sequence[str]) -> None:
         ahead = self._tree.ahead(wish.branch, wish.tokens)
-        if ahead is None:
+        if not ahead:
             return
-        node, size = ahead[0], len(ahead[0].kept or b"")
+        node, _matched = ahead[0]
+        size = len(node.kept or b"")
         began = time.monotonic()
         try:
             done = self._tree.restore(wish.branch, node, keep)
@@ -305,7 +315,10 @@ class KvArena:
         old.forget_memory()
         if self._again is not None:
             self._context.close()
-            self._context = self._again()
+            self._parked = True
+        else:
+            for sequence in range(self._context.max_sequences):
+                self._context.drop(sequence)
         self._tree = self._new_tree()
         self._tree.moves = old.moves + 1
         for branch in old.tips:

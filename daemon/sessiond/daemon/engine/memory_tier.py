@@ -35,8 +35,8 @@ class MemoryTier:
         """Take note of what a node keeps; the least recently used of all others give way."""
         self._entries[node] = _Entry(size, drop)
         self.used += size
-        while self.used > self.limit:
-            oldest = min(self._droppable(), key=lambda n: (n is node, n.last_used, -n.end))
+        while self.used > self.limit and (droppable := self._droppable()):
+            oldest = min(droppable, key=lambda n: (n is node, n.last_used, -n.end))
             entry = self._entries[oldest]
             self.remove(oldest)
             entry.drop(oldest)
@@ -52,7 +52,9 @@ class MemoryTier:
         return node in self._entries
 
     def _droppable(self) -> list[Node]:
-        # What stands below a kept node is of no use without it, so it goes first.
-        return [
-            n for n in self._entries if n.resident or not any(c in self._entries for c in n.children.values())
-        ]
+        # What stands below a kept node is of no use without it, so it goes first. A checkpoint on which a branch stands
+        # stays, whatever the limit: without it the branch could not go on.
+        return [n for n in self._entries if not (n.tips if n.resident else self._is_needed_below(n))]
+
+    def _is_needed_below(self, node: Node) -> bool:
+        return any(child in self._entries for child in node.children.values())

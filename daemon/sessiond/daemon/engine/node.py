@@ -54,11 +54,15 @@ class Node:
 
     def below(self) -> Iterator[Node]:
         """This node and all below it."""
-        pending = [self]
+        pending: list[Node] = [self]
         while pending:
             node = pending.pop()
             yield node
             pending.extend(node.children.values())
+
+    def holders(self) -> set[str]:
+        """The branches that end here or below."""
+        return {branch for node in self.below() for branch in node.tips}
 
     def cover(self) -> int | None:
         """A sequence that covers the path to this resident node; None for an empty root."""

@@ -7,26 +7,26 @@ A branch is what a session holds: its tip is a node, and always at that node's e
 stays, least recently used first to go, until its room or its sequence is needed; then it goes to memory, if that is
 worth it, and so does what idle branches hold when nothing else is left. Positions never shift.
 
-Where a backend cannot cut a sequence, a branch stands only where one ends, or where a checkpoint was taken.
+Where a backend cannot cut a sequence, a branch stands only where one ends, or where a checkpoint was taken; and memory
+takes nothing but checkpoints, so that what idle branches give up is computed again.
 
 Tokens are always compared, never trusted to a hash.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from sessiond.adapters.base import BackendError, KvContext, NoRoom
-from sessiond.daemon.engine.cells import Cells
+from sessiond.daemon.engine.cells import Cells, Promise
 from sessiond.daemon.engine.memory_tier import MemoryTier
 from sessiond.daemon.engine.node import Node, common
+from sessiond.daemon.engine.victims import Victims, Worth
 
 _clock = itertools.count(1)
 """One for all trees, so that their shared memory tier can tell who was used last."""
-
-Worth = Callable[[int, int], bool]
-"""Whether so many tokens are worth so many bytes: whether restoring them takes less than computing them."""
 
 
 class TokenTree:
@@ -40,15 +40,15 @@ class TokenTree:
         *,
         cuts: bool = True,
     ) -> None:
-        self.cells = Cells(context)
         self.root = Node([], None, 0)
         self.tips: dict[str, Node] = {}
         self.moves = 0
         """Counts how often KV of a branch may have moved without it."""
         self._tier = tier if tier is not None else MemoryTier(1 << 30)
-        self._worth = worth or (lambda _tokens, _size: True)
+        self._worth = worth or _always
         self._cuts = cuts
         """Whether the backend can drop the end of a sequence. Where not, checkpoints must do."""
+        self.enter(context)
 
     # What stands.
 
@@ -130,11 +130,13 @@ class TokenTree:
         tip = self.tips[branch]
         kept = {branch, *keep, *self.cells.promising}
         while not self.cells.fits(count) or not (self.cells.free or self._may_take_over(tip)):
-            if (victim := self._victim(kept)) is None:
+            if (victim := self._victims.next(self.root, kept)) is None:
                 raise NoRoom(
                     f"{count} more tokens do not fit: {self.cells.used} of {self.cells.capacity} are held"
                 )
             self._evict(victim)
+        if self.tips[branch] is not tip:
+            raise BackendError("the backend could not keep what the branch was to go on from")
         if self._may_take_over(tip):
             if not self._cuts and len(tip.tips) > 1:
                 self._mark(tip)  # the last moment at which the others can be given a way to go on
@@ -142,7 +144,7 @@ class TokenTree:
             assert sequence is not None
         else:
             sequence = self.cells.share(tip.cover(), tip.end, tip.checkpoint or b"")
-        self.cells.promise(branch, sequence, count)
+        self.cells.promise(branch, Promise(sequence, tip.end, count))
         return sequence, tip.end
 
     def grow(self, branch: str, tokens: Sequence[int]) -> None:
@@ -151,16 +153,15 @@ class TokenTree:
         If another branch computed the same ones meanwhile, its cells are kept, ours are freed, and the branch
         may stand short of the end of `tokens`: look at `length`.
         """
-        tip, sequence = self.tips[branch], self.cells.promised(branch)
-        child = tip.children.get(tokens[0])
+        tip, promise = self.tips[branch], self.cells.promised(branch)
+        sequence, child = promise.sequence, tip.children.get(tokens[0])
+        if tip.end != promise.position:  # the backend could not keep what it was to go on from
+            self.release(branch)
+            return
         if child is not None and not child.resident:
             self.discard(child)  # what was kept is of no more use
         elif child is not None:
-            path = [*self.tokens(branch), *tokens]
-            if not self._cuts:
-                self._mark_there(path, sequence)
-            self.release(branch)
-            self.walk(branch, path)
+            self._join(branch, tokens)
             return
         self.cells.fulfil(branch)
         if tip.sequence == sequence and tip.tips == {branch} and not tip.children and tip.checkpoint is None:
@@ -173,33 +174,38 @@ class TokenTree:
 
     def release(self, branch: str) -> None:
         """Take back an `extend`: whatever was computed there is dropped."""
-        tip, sequence = self.tips[branch], self.cells.promised(branch)
+        tip, sequence = self.tips[branch], self.cells.promised(branch).sequence
         self.cells.fulfil(branch)
         if sequence != tip.sequence:
             self.cells.give_back(sequence)
         elif not tip.is_leaf:
             self._unseat(tip)
         elif not self.cells.context.truncate(sequence, tip.end, tip.checkpoint or b""):
-            self._remove(tip)
+            self._leave(tip)
+            self.discard(tip)
 
     def mark(self, branch: str) -> None:
         """Take a checkpoint at the branch's tip, where the backend needs one to return there."""
         tip = self.tips[branch]
-        if not self._cuts and tip.parent is not None and tip.is_leaf and not self._is_promised(tip):
+        if not self._cuts and self._may_take_over(tip):
             self._mark(tip)
 
     # What is in memory.
 
-    def ahead(self, branch: str, tokens: Sequence[int]) -> tuple[Node, int] | None:
-        """The node in memory with which `tokens` go on from the branch's tip, and how many of its tokens they match."""
-        tip = self.tips[branch]
-        child = tip.children.get(tokens[tip.end]) if tip.end < len(tokens) else None
-        if child is None or child.resident:
-            return None
-        return child, common(child.tokens, tokens, tip.end)
+    def ahead(self, branch: str, tokens: Sequence[int]) -> list[tuple[Node, int]]:
+        """The nodes in memory along which `tokens` go on from the branch's tip, and how many tokens of each they match."""
+        node, found = self.tips[branch], list[tuple[Node, int]]()
+        while node.end < len(tokens) and (child := node.children.get(tokens[node.end])) is not None:
+            if child.resident:
+                break
+            found.append((child, common(child.tokens, tokens, node.end)))
+            if found[-1][1] < len(child.tokens):
+                break
+            node = child
+        return found
 
     def restore(self, branch: str, node: Node, keep: Collection[str] = ()) -> bool:
-        """Bring back a node that `ahead` named. False if that failed: then it is forgotten. Raises NoRoom.
+        """Bring back the first node that `ahead` named. False if that failed: then it is forgotten. Raises NoRoom.
 
         The branch stays where it is: `walk` takes it on.
         """
@@ -207,7 +213,7 @@ class TokenTree:
         self._touch(node)
         sequence, start = self.extend(branch, len(node.tokens), keep)
         state = node.kept
-        if node.parent is not tip or state is None:  # to make room, it was itself dropped
+        if state is None or not self._tier.holds(node):  # to make room, it was itself dropped
             self.release(branch)
             return False
         try:
@@ -227,18 +233,20 @@ class TokenTree:
         return True
 
     def discard(self, node: Node) -> None:
-        """Forget a node that has no cells, and all below it. Branches that stood there stand at its parent now."""
+        """Forget a node that has no cells, and all below it. Branches that stood there stand above it now."""
         self.moves += 1
-        parent = node.above
+        del node.above.children[node.tokens[0]]
+        stand = node.above
+        while not self._can_stand(stand):
+            stand = stand.above
         for gone in node.below():
             self._tier.remove(gone)
             for branch in list(gone.tips):
-                self._move(branch, parent)
-        del parent.children[node.tokens[0]]
+                self._move(branch, stand)
 
     def evict_all(self) -> None:
         """Free the cells of everything that no branch holds."""
-        while (victim := self._victim(self.tips)) is not None:
+        while (victim := self._victims.next(self.root, self.tips)) is not None:
             self._evict(victim)
 
     def forget_memory(self) -> None:
@@ -248,13 +256,13 @@ class TokenTree:
 
     def leave_cells(self) -> None:
         """Free all cells: what is worth it goes to memory. The context may be closed then; `enter` gives a new one."""
-        while (victim := self._victim((), always=True)) is not None:
+        while (victim := self._victims.next(self.root, (), always=True)) is not None:
             self._evict(victim)
 
     def enter(self, context: KvContext) -> None:
         """Go on in a fresh context, after `leave_cells`."""
-        assert self.cells.used == 0
         self.cells = Cells(context)
+        self._victims = Victims(self.cells, self._tier, self._worth, cuts=self._cuts)
 
     # How it is done.
 
@@ -277,83 +285,48 @@ class TokenTree:
 
     def _may_take_over(self, tip: Node) -> bool:
         """Whether what comes after `tip` may use the sequence of `tip` itself: nobody else is about to."""
-        return tip.sequence is not None and not self._is_promised(tip)
-
-    def _is_promised(self, node: Node) -> bool:
-        return node.sequence is not None and self.cells.is_promised(node.sequence)
-
-    def _victim(self, keep: Collection[str], *, always: bool = False) -> Node | None:
-        """The leaf of the cells that is to go next: the least recently used that nobody holds, and then the least
-        recently used that no branch of `keep` holds and that memory takes.
-        """
-        leaves = (n for n in self.root.below() if n.resident and n.is_leaf and n.parent is not None)
-        may_go = [n for n in leaves if always or self._may_go(n, keep)]
-        return min(may_go, key=lambda n: (bool(n.tips), n.last_used), default=None)
-
-    def _may_go(self, leaf: Node, keep: Collection[str]) -> bool:
-        if self._is_promised(leaf):
-            return False
-        if leaf.tips and (not leaf.tips.isdisjoint(keep) or not self._is_kept_when_gone(leaf)):
-            return False
-        return not any(node.tips for node in self._lost_with(leaf))
-
-    def _lost_with(self, leaf: Node) -> list[Node]:
-        """The nodes above that no sequence covers once the leaf is gone, where the backend cannot cut."""
-        lost: list[Node] = []
-        node = leaf.above
-        while not self._cuts and node.parent is not None and node.checkpoint is None:
-            if sum(child.resident for child in node.children.values()) > 1:
-                break
-            lost.append(node)
-            node = node.above
-        return lost
-
-    def _is_kept_when_gone(self, leaf: Node) -> bool:
-        """Whether memory takes the leaf's KV: never the state of a backend that cannot cut, which is no edge's own."""
-        size = len(leaf.tokens) * self.cells.context.cell_bytes
-        return self._cuts and self._tier.has_room_for(size) and self._worth(len(leaf.tokens), size)
+        return tip.sequence is not None and not self.cells.is_promised(tip.sequence)
 
     def _evict(self, leaf: Node) -> None:
         """Free a leaf's cells."""
         self.moves += 1
-        if self._is_kept_when_gone(leaf):
-            assert leaf.sequence is not None
-            state = self.cells.context.save(leaf.sequence, leaf.above.end)
-            self._leave(leaf)
+        state = self._saved(leaf)
+        if self._leave(leaf) and self._tier.has_room_for(len(state)):
             leaf.kept = state
             self._tier.add(leaf, len(state), self.discard)
         else:
-            self._remove(leaf)
+            self.discard(leaf)
 
-    def _remove(self, leaf: Node) -> None:
-        """Forget a leaf and all that is kept below it."""
-        self._leave(leaf)
-        self.discard(leaf)
+    def _saved(self, leaf: Node) -> bytes:
+        """The leaf's KV for memory, empty where it is not to be kept or cannot be."""
+        assert leaf.sequence is not None
+        if self._victims.is_kept(leaf):
+            with contextlib.suppress(BackendError):
+                return self.cells.context.save(leaf.sequence, leaf.above.end)
+        return b""
 
-    def _leave(self, leaf: Node) -> None:
-        """Take a leaf out of the cells. Its sequence goes up to a parent that becomes a leaf, or is emptied."""
-        parent, sequence = leaf.above, leaf.sequence
+    def _leave(self, leaf: Node) -> bool:
+        """Take a leaf out of the cells. Its sequence goes up to the next node that is a leaf then; False if the backend
+        cannot return to the nearest of them: then that one is lost, and what was kept below it.
+        """
+        sequence, node = leaf.sequence, leaf
         assert sequence is not None
         leaf.sequence = None
-        self.cells.used -= len(leaf.tokens)
-        leaf.kept = b""  # no longer resident: its parent may be a leaf now
-        if parent.parent is None or not parent.is_leaf:
-            self.cells.give_back(sequence)
-        elif self.cells.context.truncate(sequence, parent.end, parent.checkpoint or b""):
-            parent.sequence = sequence
-        else:
-            self.cells.give_back(sequence)
-            self._lose(parent)
-
-    def _lose(self, node: Node) -> None:
-        """The backend cannot cut a sequence: what only that sequence covered is gone too."""
-        self.cells.used -= len(node.tokens)
-        node.kept = b""
-        parent = node.above
-        if parent.parent is not None and parent.is_leaf:
-            self._lose(parent)
-        else:
-            self.discard(node)
+        while True:
+            self.cells.used -= len(node.tokens)
+            node.kept = b""  # no longer resident: its parent may be a leaf now
+            above = node.above
+            if above.parent is None or not above.is_leaf:
+                self.cells.give_back(sequence)
+                break
+            if self.cells.context.truncate(sequence, above.end, above.checkpoint or b""):
+                above.sequence = sequence
+                break
+            node = above
+        if node is leaf:
+            return True
+        self.discard(node)
+        return False
 
     def _add_child(self, tip: Node, tokens: list[int], sequence: int) -> Node:
         """A new leaf below a tip, which needs no sequence any more."""
@@ -366,26 +339,31 @@ class TokenTree:
 
     def _unseat(self, node: Node) -> None:
         """An inner node needs no sequence: an eviction may have handed it one while a child of it was under way."""
-        if node.sequence is not None and not self._is_promised(node):
+        if node.sequence is not None and not self.cells.is_promised(node.sequence):
             self.cells.give_back(node.sequence)
             node.sequence = None
 
     def _mark(self, tip: Node) -> None:
         if tip.checkpoint is None:
             assert tip.sequence is not None
-            self._set_checkpoint(tip, tip.sequence)
+            self._set_checkpoint(tip, self.cells.context.checkpoint(tip.sequence))
 
-    def _mark_there(self, path: Sequence[int], sequence: int) -> None:
-        """`sequence` stands at the end of `path`, which other branches computed too: a branch may stand there now."""
+    def _set_checkpoint(self, node: Node, checkpoint: bytes) -> None:
+        node.checkpoint = checkpoint
+        self._tier.add(node, len(checkpoint), _forget_checkpoint)
+
+    def _join(self, branch: str, tokens: Sequence[int]) -> None:
+        """The branch computed what others did too: it goes on from their cells, and gives its own back."""
+        path = [*self.tokens(branch), *tokens]
+        checkpoint = self.cells.context.checkpoint(self.cells.promised(branch).sequence)
+        self.release(branch)
         node, inside = self._find(path)
-        if node.end - len(node.tokens) + inside == len(path):
+        if not self._cuts and node.end - len(node.tokens) + inside == len(path):
             node = node.split(inside) if inside < len(node.tokens) else node
+            self._move(branch, node)  # first, so that memory does not drop what the branch stands on
             if node.checkpoint is None:
-                self._set_checkpoint(node, sequence)
-
-    def _set_checkpoint(self, node: Node, sequence: int) -> None:
-        node.checkpoint = self.cells.context.checkpoint(sequence)
-        self._tier.add(node, len(node.checkpoint), _forget_checkpoint)
+                self._set_checkpoint(node, checkpoint)
+        self.walk(branch, path)
 
     def _move(self, branch: str, node: Node) -> None:
         old = self.tips.get(branch)
@@ -398,6 +376,10 @@ class TokenTree:
         now = next(_clock)
         for above in node.path():
             above.last_used = now
+
+
+def _always(_tokens: int, _size: int) -> bool:
+    return True
 
 
 def _forget_checkpoint(node: Node) -> None:
