@@ -94,6 +94,8 @@ def _run(asked: argparse.Namespace, sizes: Sizes, folder: Path) -> dict[str, Out
             _say(
                 f"{scenario} took {time.monotonic() - begun:.0f} s; other programs had {others:.0%} of the CPU"
             )
+            # At once, as the rest may take long, and may be interrupted.
+            sys.stderr.write(table({scenario: outcomes[scenario]}))
     return outcomes
 
 
