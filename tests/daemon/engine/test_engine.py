@@ -60,7 +60,7 @@ async def test_the_cache_is_bounded(
     for text in ("abcd", "efgh", "ijkl", "abcd"):
         await engine.tokenize([text])
     assert asked == ["abcd", "efgh", "ijkl", "abcd"]
-    assert engine._cached == sum(len(tokens) for tokens in engine._cache.values()) <= 8
+    assert engine._cached == sum(len(packed) // 4 for packed in engine._cache.values()) <= 8
 
 
 async def test_what_one_caller_counts_on_another_may_push_out(

@@ -60,7 +60,8 @@ class Engine:
         """What holds where nobody says otherwise."""
         self.measured = wire.Measured([])
         """What that is based on, if it was measured."""
-        self._cache: OrderedDict[bytes, list[int]] = OrderedDict()
+        self._cache: OrderedDict[bytes, bytes] = OrderedDict()
+        """Packed tokens by the digest of their text."""
         self._cached = 0
         self._calls: dict[str, int] = {}
         """The job that runs on a branch."""
@@ -130,18 +131,17 @@ class Engine:
                 wire.Tokenize(self._process.next_id(), list(new.values()), parse_special)
             )
             assert isinstance(answer, wire.TokenLists)
-            for key, packed in zip(new, answer.lists, strict=True):
-                found[key] = wire.unpack_tokens(packed)
+            found |= dict(zip(new, answer.lists, strict=True))
         for key in keys:
             self._remember(key, found[key])
         while self._cached > CACHED_TOKENS and len(self._cache) > 1:
-            self._cached -= len(self._cache.popitem(last=False)[1])
-        return [found[key] for key in keys]
+            self._cached -= len(self._cache.popitem(last=False)[1]) // 4
+        return [wire.unpack_tokens(found[key]) for key in keys]
 
-    def _remember(self, key: bytes, tokens: list[int]) -> None:
+    def _remember(self, key: bytes, packed: bytes) -> None:
         if key not in self._cache:
-            self._cache[key] = tokens
-            self._cached += len(tokens)
+            self._cache[key] = packed
+            self._cached += len(packed) // 4
         self._cache.move_to_end(key)
 
     async def pieces(self, tokens: Sequence[int]) -> list[bytes]:
@@ -217,6 +217,7 @@ class Engine:
         held: Held,
         *,
         borders: Sequence[int] = (),
+        background: bool = False,
         patience_s: float | None = None,
     ) -> wire.Advanced:
         """Bring a branch to tokens; `told` hears tokens done and to do. A cancel here is a cancel there, and
@@ -227,6 +228,7 @@ class Engine:
             branch,
             wire.pack_tokens(tokens),
             wire.pack_tokens(borders),
+            background=background,
             patience_s=patience_s,
         )
         async with contextlib.aclosing(self._job(command, held)) as events:

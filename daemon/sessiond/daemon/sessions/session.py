@@ -177,6 +177,8 @@ class Session:
         self._closed = True
         self._turns.end(SessionClosed(self.name))
         self.engine.interrupt(self.id)
+        # Its name is remembered for a while; what it was made of would fill the memory.
+        self._content = Content(empty_prefix(self.identity))
         self._resident = self._in_memory = 0
         self.events.tell(StateChanged(self.state))
         self.events.end()
