@@ -6,7 +6,6 @@ micro-batch away.
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections import deque
@@ -61,7 +60,8 @@ class Loop:
         self._calls: deque[Callable[[], None]] = deque()
         self._jobs: dict[int, Job] = {}
         self._running: tuple[Job, ...] = ()
-        self._turns = itertools.count()
+        self._served = 0
+        """The id of the arena of the last batch."""
         self._stopped = False
 
     # From any thread.
@@ -144,7 +144,9 @@ class Loop:
             if job.wish is not None
         ]
         if waiting:
-            self._compute(next_batch(waiting, next(self._turns)))
+            batch = next_batch(waiting, self._served)
+            self._served = id(batch.arena)
+            self._compute(batch)
 
     def _compute(self, batch: Batch) -> None:
         jobs = [self._jobs[job_id] for job_id in batch.wishes]

@@ -1,8 +1,8 @@
 """Who goes into the next batch.
 
 One arena at a time, in rotation. There every running answer gets its next token, and what room is left goes to those
-who wait for a prefill: the most urgent first, and as many as fit, so that a short one does not wait behind a long one.
-While some answer runs, the room is kept so small that it goes on fluently. Keep-hot has its turn when nobody waits.
+who wait for a prefill: who is due first goes first, and as many as fit, so that a short one does not wait behind a long
+one. While some answer runs, the room is kept so small that it goes on fluently. Keep-hot has its turn when nobody waits.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STEP_S = 0.1
 
 
 class Rank(enum.IntEnum):
-    """Who goes first."""
+    """What a job is for."""
 
     DECODE = 0
     PREFILL = 1
@@ -50,7 +50,7 @@ class Batch:
 
     arena: Arena
     wishes: dict[int, Wish]
-    """By job, each cut to what fits, in order of rank."""
+    """By job, each cut to what fits, the foremost first."""
     standing: list[str]
     """The branches of all jobs over that arena, in the same order."""
 
@@ -63,20 +63,40 @@ def due(arrived: float, deadline: float | None, seconds: float) -> float:
     return fair if deadline is None else min(fair, deadline)
 
 
-def next_batch(waiting: Sequence[Waiting], turn: int) -> Batch:
-    """The batch of this turn. `waiting` is not empty."""
+def next_batch(waiting: Sequence[Waiting], after: int) -> Batch:
+    """The batch of this turn, after one of the arena with the id `after`. `waiting` is not empty."""
     hurried = [job for job in waiting if job.rank is not Rank.KEEP_HOT] or waiting
-    arenas = list({id(job.arena): job.arena for job in hurried}.values())
-    arena = arenas[turn % len(arenas)]
-    here = sorted((job for job in waiting if job.arena is arena), key=lambda job: (job.rank, job.due, job.id))
+    arena = _next_arena([job.arena for job in hurried], after)
+    here = _in_order([job for job in waiting if job.arena is arena], arena.settings.num_batch)
     taking = [job for job in here if job in hurried]
     answers = any(_is_step(job) for job in waiting)
     return Batch(arena, _fill(taking, arena, answers=answers), [job.branch for job in here])
 
 
+def _next_arena(arenas: Sequence[Arena], after: int) -> Arena:
+    """The one that follows in the order of their ids, which says nothing but stays the same: so all have their turn,
+    whoever comes and goes meanwhile.
+    """
+    by_id = sorted({id(arena): arena for arena in arenas}.items())
+    return next((arena for arena_id, arena in by_id if arena_id > after), by_id[0][1])
+
+
+def _in_order(jobs: Sequence[Waiting], room: int) -> list[Waiting]:
+    """The foremost first: the next tokens of answers, then whoever is due first. An answer that computes more than its
+    next token waits as a prefill does. Where the answers alone would fill the batch, and so for ever, all go by due.
+    """
+    steps = sum(_is_step(job) for job in jobs)
+    crowded = steps >= room
+
+    def place(job: Waiting) -> tuple[bool, bool, float, int]:
+        return job.rank is Rank.KEEP_HOT, not crowded and not _is_step(job), job.due, job.id
+
+    return sorted(jobs, key=place)
+
+
 def _fill(jobs: Sequence[Waiting], arena: Arena, *, answers: bool) -> dict[int, Wish]:
     room = arena.settings.num_batch
-    bulk = min(room, arena.settings.num_ubatch)
+    bulk = max(1, min(arena.settings.num_ubatch, room - sum(_is_step(job) for job in jobs)))
     if answers:
         bulk = min(bulk, max(FEWEST, int(arena.rates.tokens_a_second * STEP_S)))
     taken: dict[int, Wish] = {}
