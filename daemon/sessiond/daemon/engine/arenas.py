@@ -17,6 +17,8 @@ from sessiond.daemon.engine.prompt_arena import PromptArena
 WINDOWS = 2
 """Windows of cells that an arena takes where memory allows: one for a branch that fills its window, and as much for
 what was left behind and what other branches do not share."""
+DEVICE_SHARE = 0.8
+"""Of the memory that a device has free, what new cells may take: batches need some too."""
 PARKED_AFTER_S = 600.0
 """An arena on which nothing happened for so long gives its cells back."""
 CHECKED_EVERY_S = 60.0
@@ -60,8 +62,10 @@ class Arenas:
     def open(self, command: wire.Open) -> wire.Opened:
         """A branch. Raises NoMemory, SettingsError, BackendError."""
         place = self._places.get(command.arena)
+        if command.parent and (place is None or command.parent not in place.branches):
+            raise BackendError(f"no branch {command.parent} in this arena")
         if place is None:
-            place = _Place(command.arena, self._make(command.settings, command.kv_limit))
+            place = _Place(command.arena, self._make(command.settings, self._limit(command.kv_limit)))
             self._places[command.arena] = place
         place.arena.open(command.branch, command.parent or None)
         place.branches.add(command.branch)
@@ -81,6 +85,11 @@ class Arenas:
             return made
 
         return KvArena(self._model, context, self._tier, again)
+
+    def _limit(self, on_host: int) -> int:
+        """Bytes that new cells may take: what the daemon allows, or what the device has where they are not on the host."""
+        on_device = self._model.free_memory()
+        return on_host if on_device is None else max(1, int(on_device * DEVICE_SHARE))
 
     def _cells(self, settings: ContextSettings, limit: int) -> int:
         """How many cells a new arena takes; 0 leaves it to the backend."""
