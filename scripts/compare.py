@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import build_peer
-from compare_bench import Bench, Sizes
+from compare_bench import VARIANTS, Bench, Sizes
 from compare_eight import eight
 from compare_exact import exact
 from compare_load import OtherLoad
@@ -82,7 +82,7 @@ def _run(asked: argparse.Namespace, sizes: Sizes, folder: Path) -> dict[str, Out
     outcomes: dict[str, Outcome] = {}
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(own_daemon(folder, asked.model))
-        bench = Bench(client, sizes, folder, peer, stack)
+        bench = Bench(client, sizes, folder, peer, asked.flash, stack)
         for scenario in asked.only:
             begun, load = time.monotonic(), OtherLoad()
             try:
@@ -128,6 +128,9 @@ def _arguments() -> tuple[argparse.Namespace, Sizes]:
     parser.add_argument("--model", default="", help="a model's name or path; the embedded one if left out")
     parser.add_argument("--peer", type=Path, help="the llama-server; the one of scripts/peer if left out")
     parser.add_argument("--no-peer", action="store_true", help="without llama-server")
+    parser.add_argument(
+        "--flash", choices=VARIANTS, default="both", help="flash attention of llama-server (default: both)"
+    )
     numbers = {
         "prefix": (4000, "tokens of the warm prefix"),
         "suffix": (16, "tokens of each suffix"),

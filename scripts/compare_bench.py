@@ -18,8 +18,8 @@ FROM_SWITCH = 3
 """Of a session that goes to and fro between two prefixes, the first switch that has to find everything: it starts
 on A, the first switch computes B, the second goes back."""
 
-VARIANTS = (True, False)
-"""Flash attention in llama-server: which is faster depends on the work, so both are tried."""
+VARIANTS = {"on": (True,), "off": (False,), "both": (True, False)}
+"""Flash attention in llama-server: which is faster depends on the work and on the machine, so both are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,20 @@ class Bench:
     """Everything a scenario needs. llama-servers start when they are first asked for, and stay."""
 
     def __init__(
-        self, client: Client, sizes: Sizes, folder: Path, peer: Path | None, stack: contextlib.ExitStack
+        self,
+        client: Client,
+        sizes: Sizes,
+        folder: Path,
+        peer: Path | None,
+        variants: str,
+        stack: contextlib.ExitStack,
     ) -> None:
         self.client = client
         self.sizes = sizes
         self.folder = folder
         self.texts = Texts(client)
         self.model = client.model().absolute_path
-        self._peer = peer
+        self._peer, self._variants = peer, VARIANTS[variants]
         self._stack = stack
         self._servers: list[LlamaServer] = []
         self._shared: Piece | None = None
@@ -82,7 +88,7 @@ class Bench:
         if self._peer is not None and not self._servers:
             sizes = self.sizes
             each = sizes.prefix + sizes.suffix + sizes.answer + ROOM
-            for flash_attn in VARIANTS:
+            for flash_attn in self._variants:
                 flags = Flags(
                     flash_attn, sizes.sessions, sizes.sessions * each, session.info().config.num_threads
                 )
