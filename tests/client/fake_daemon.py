@@ -36,7 +36,8 @@ class FakeDaemon:
     """Answers with `answers[method]`, an empty message where there is none; a list is streamed.
 
     `raises` fails every call, a stream after `raises_after` of its answers. `endless` repeats the last answer of a stream
-    until the client goes away, which sets `cancelled`. `delay` is how many seconds a unary call takes.
+    until the client goes away, which sets `cancelled`. `delay` is how many seconds a unary call takes; `stuck` names one
+    that is answered no sooner than the client goes away, which sets `cancelled` too.
     """
 
     def __init__(self, socket: Path) -> None:
@@ -47,6 +48,7 @@ class FakeDaemon:
         self.raises_after = 0
         self.endless = False
         self.delay = 0.0
+        self.stuck = ""
         self.requests: list[Any] = []
         self.metadata: dict[str, str | bytes] = {}
         self.cancelled = threading.Event()
@@ -86,6 +88,11 @@ class FakeDaemon:
         """The last request."""
         return self.requests[-1]
 
+    def _wait_until_gone(self, context: grpc.ServicerContext) -> None:
+        while context.is_active():
+            time.sleep(0.01)
+        self.cancelled.set()
+
     def _handler(self, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:
         asked: Any = GetMessageClass(method.input_type)
         answered: Any = GetMessageClass(method.output_type)
@@ -106,6 +113,8 @@ class FakeDaemon:
             answers = begin(request, context)
             fail(context)
             time.sleep(self.delay)
+            if method.name == self.stuck:
+                self._wait_until_gone(context)
             return answers[0]
 
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:

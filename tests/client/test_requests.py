@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sessiond.client import ContextManifest, DecodeConfig, InvalidInput, Message, SegmentInput, requests
+from sessiond.client.calls import models, sessions
 from sessiond.v1 import context_pb2
 
 
@@ -65,9 +66,9 @@ def test_a_suffix_has_one_source() -> None:
         ("mode", lambda: requests.suffix_input("x", mode="prepend")),  # type: ignore[arg-type]
         ("max_tokens", lambda: requests.decode_config(None, {"max_tokens": 1 << 40})),
         ("tokens", lambda: requests.decode_config(None, {"tokens": 1})),  # type: ignore[typeddict-unknown-key]
-        ("token_ids", lambda: requests.detokenize([-1 << 40], "")),
-        ("model", lambda: requests.open_session("", "\udcff", "", None)),
-        ("workspace_root", lambda: requests.open_session("/\udcff", "", "", None)),
+        ("token_ids", lambda: models.detokenize([-1 << 40], "")),
+        ("model", lambda: sessions.open_session("", "\udcff", "", None)),
+        ("workspace_root", lambda: sessions.open_session("/\udcff", "", "", None)),
     ],
 )
 def test_a_value_that_does_not_fit_is_named(field: str, build: Callable[[], Any]) -> None:
@@ -79,7 +80,10 @@ def test_a_value_that_does_not_fit_is_named(field: str, build: Callable[[], Any]
 def test_roots_are_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
-    assert requests.open_session(".", "", "", None).workspace_root == str(tmp_path)
-    assert requests.open_session(Path("~/x"), "", "", None).workspace_root == "/home/me/x"
-    assert requests.open_session(None, "", "", None).workspace_root == ""
+    assert requests.absolute(".") == str(tmp_path)
+    assert requests.absolute(Path("~/x")) == "/home/me/x"
+    assert requests.absolute(None) == ""
+
+
+def test_a_session_is_named_by_its_id_too() -> None:
     assert requests.session_name("7") == requests.session_name("sessions/7") == "sessions/7"

@@ -1,4 +1,4 @@
-"""The requests, built in one place for both faces of the client.
+"""What is put into requests: the forms in which values may be given, and the messages made of them.
 
 Every function here raises InvalidInput, naming the field, for a value that the message cannot hold: text that is not
 valid Unicode, a number out of range, an unknown name.
@@ -12,8 +12,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast
 
 from google.protobuf.message import Message as ProtoMessage
 
-from sessiond.v1 import config_pb2, context_pb2, function_service_pb2, model_service_pb2, session_service_pb2
-from sessiond.v1 import workspace_service_pb2 as workspaces
+from sessiond.v1 import config_pb2, context_pb2
 from sessiond.v1.errors import invalid
 
 M = TypeVar("M", bound=ProtoMessage)
@@ -88,21 +87,6 @@ def absolute(path: PathLike | None) -> str:
     return os.path.abspath(os.path.expanduser(told)) if told else ""  # noqa: PTH100, PTH111 - links stay as they are
 
 
-# ---- sessions ------------------------------------------------------------------------------------------------
-
-
-def open_session(
-    workspace_root: PathLike | None, model: str, key: str, config: config_pb2.Config | None
-) -> session_service_pb2.OpenSessionRequest:
-    return made(
-        session_service_pb2.OpenSessionRequest,
-        workspace_root=absolute(workspace_root),
-        model=model,
-        key=key,
-        config=config,
-    )
-
-
 def prefix_input(
     text: str | None = None,
     *,
@@ -145,12 +129,9 @@ def suffix_input(
     return made(context_pb2.SuffixInput, text=text, messages=listed, fim=fim, mode=_mode(mode), expect=expect)
 
 
-def ensure_prefix(name: str, prefix: PrefixLike) -> session_service_pb2.EnsurePrefixRequest:
-    return made(session_service_pb2.EnsurePrefixRequest, name=name, prefix=_prefix(prefix))
-
-
-def prefill_suffix(name: str, suffix: context_pb2.SuffixInput) -> session_service_pb2.PrefillSuffixRequest:
-    return made(session_service_pb2.PrefillSuffixRequest, name=name, suffix=suffix)
+def prefix_of(prefix: PrefixLike) -> context_pb2.PrefixInput:
+    """A prefix that may have been given as its text."""
+    return prefix_input(prefix) if isinstance(prefix, str) else prefix
 
 
 def decode_config(
@@ -168,149 +149,10 @@ def decode_config(
     return chosen
 
 
-def decode(
-    name: str, config: config_pb2.DecodeConfig | None, settings: DecodeSettings
-) -> session_service_pb2.DecodeRequest:
-    return made(session_service_pb2.DecodeRequest, name=name, config=decode_config(config, settings))
-
-
-def complete(
-    name: str,
-    prefix: PrefixLike | None,
-    suffix: context_pb2.SuffixInput,
-    config: config_pb2.DecodeConfig | None,
-    settings: DecodeSettings,
-) -> session_service_pb2.CompleteRequest:
-    return made(
-        session_service_pb2.CompleteRequest,
-        name=name,
-        prefix=None if prefix is None else _prefix(prefix),
-        suffix=suffix,
-        config=decode_config(config, settings),
-    )
-
-
-def ask(
-    name: str,
-    text: str,
-    workspace: WorkspaceLike,
-    config: config_pb2.DecodeConfig | None,
-    settings: DecodeSettings,
-) -> session_service_pb2.CompleteRequest:
-    """One question of a user that stands alone after the prefix."""
-    return complete(
-        name,
-        prefix_input(workspace=workspace) if workspace else None,
-        suffix_input(messages=[("user", text)], mode="replace"),
-        config,
-        settings,
-    )
-
-
-def fork(name: str, key: str) -> session_service_pb2.ForkSessionRequest:
-    return made(session_service_pb2.ForkSessionRequest, name=name, key=key)
-
-
-def save_snapshot(name: str, path: PathLike) -> session_service_pb2.SaveSnapshotRequest:
-    return made(session_service_pb2.SaveSnapshotRequest, name=name, path=absolute(path))
-
-
-def restore_snapshot(name: str, path: PathLike) -> session_service_pb2.RestoreSnapshotRequest:
-    return made(session_service_pb2.RestoreSnapshotRequest, name=name, path=absolute(path))
-
-
-# ---- models --------------------------------------------------------------------------------------------------
-
-
-def tokenize(text: str, model: str, parse_special: bool, add_bos: bool) -> model_service_pb2.TokenizeRequest:
-    return made(
-        model_service_pb2.TokenizeRequest,
-        model=model,
-        text=text,
-        parse_special=parse_special,
-        add_bos=add_bos,
-    )
-
-
-def detokenize(token_ids: Iterable[int], model: str) -> model_service_pb2.DetokenizeRequest:
-    return made(model_service_pb2.DetokenizeRequest, model=model, token_ids=token_ids)
-
-
-def embed(texts: Iterable[str], model: str) -> model_service_pb2.EmbedRequest:
-    return made(model_service_pb2.EmbedRequest, model=model, texts=texts)
-
-
-def model(name: str) -> model_service_pb2.GetModelRequest:
-    return made(model_service_pb2.GetModelRequest, model=name)
-
-
-# ---- workspaces ----------------------------------------------------------------------------------------------
-
-
-def workspace(root: PathLike) -> workspaces.GetWorkspaceRequest:
-    return made(workspaces.GetWorkspaceRequest, workspace_root=absolute(root))
-
-
-def pin_files(root: PathLike, paths: Iterable[str]) -> workspaces.PinFilesRequest:
-    return made(workspaces.PinFilesRequest, workspace_root=absolute(root), paths=paths)
-
-
-def unpin_files(root: PathLike, paths: Iterable[str]) -> workspaces.UnpinFilesRequest:
-    return made(workspaces.UnpinFilesRequest, workspace_root=absolute(root), paths=paths)
-
-
-def set_buffer(root: PathLike, path: str, text: str) -> workspaces.SetBufferRequest:
-    return made(workspaces.SetBufferRequest, workspace_root=absolute(root), path=path, text=text)
-
-
-def release_buffer(root: PathLike, path: str) -> workspaces.ReleaseBufferRequest:
-    return made(workspaces.ReleaseBufferRequest, workspace_root=absolute(root), path=path)
-
-
-# ---- functions -----------------------------------------------------------------------------------------------
-
-
-def define_function(
-    name: str,
-    body: str,
-    config: config_pb2.DecodeConfig | None,
-    examples: Iterable[tuple[str, str]],
-) -> function_service_pb2.DefineFunctionRequest:
-    return made(
-        function_service_pb2.DefineFunctionRequest,
-        name=name,
-        body=body,
-        config=config,
-        examples=[
-            made(function_service_pb2.FunctionExample, argument=argument, value=value)
-            for argument, value in examples
-        ],
-    )
-
-
-def delete_function(name: str) -> function_service_pb2.DeleteFunctionRequest:
-    return made(function_service_pb2.DeleteFunctionRequest, name=name)
-
-
-def call_function(name: str, argument: str) -> function_service_pb2.CallFunctionRequest:
-    return made(function_service_pb2.CallFunctionRequest, name=name, argument=argument)
-
-
-def map_function(name: str, arguments: Iterable[str]) -> function_service_pb2.MapFunctionRequest:
-    return made(function_service_pb2.MapFunctionRequest, name=name, arguments=arguments)
-
-
-# ---- parts ---------------------------------------------------------------------------------------------------
-
-
 def _at_most_one(**sources: object) -> None:
     given = [name for name, value in sources.items() if value is not None]
     if len(given) > 1:
         raise invalid(given[1], f"give at most one of {', '.join(sources)}")
-
-
-def _prefix(prefix: PrefixLike) -> context_pb2.PrefixInput:
-    return prefix_input(prefix) if isinstance(prefix, str) else prefix
 
 
 def _segment(segment: SegmentLike) -> context_pb2.SegmentInput:

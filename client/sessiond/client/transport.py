@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from sessiond.client.endpoint import Endpoint
 
@@ -29,9 +29,14 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 # What the daemon may say of itself in the first metadata of any answer.
 VERSION_KEY: Final = "sessiond-version"
 
-HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
+Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
 
 def call_metadata(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
     """What goes with every call: the token, if there is one."""
     return (("authorization", f"Bearer {endpoint.token}"),) if endpoint.token else ()
+
+
+def version_in(metadata: Metadata) -> str:
+    """The version that the daemon gives with an answer, or ""."""
+    return next((str(value) for key, value in metadata if key == VERSION_KEY), "")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 from collections.abc import Generator
+from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Self
 
+from sessiond.client import threads
 from sessiond.client.cli.output import on_terminal
 from sessiond.client.cli.terminal_text import clean_line
 
@@ -40,11 +42,10 @@ class PrefillBar:
 
     def __init__(self, session: Session, *, show: bool) -> None:
         self._watch: Stream[SessionEvent] | None = None
-        self._thread: threading.Thread | None = None
+        self._ended: SimpleQueue[None] = SimpleQueue()
         if show and on_terminal(sys.stderr):
             self._watch = session.watch()
-            self._thread = threading.Thread(target=self._show, args=(self._watch,), daemon=True)
-            self._thread.start()
+            threads.start(partial(self._show, self._watch, self._ended))
 
     def __enter__(self) -> Self:
         return self
@@ -54,19 +55,18 @@ class PrefillBar:
 
     def stop(self) -> None:
         """Take the bar away. Twice is once."""
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
+            threads.wait_for(self._ended)
 
     @staticmethod
-    def _show(watch: Stream[SessionEvent]) -> None:
-        from sessiond.v1.errors import SessiondError
-
+    def _show(watch: Stream[SessionEvent], ended: SimpleQueue[None]) -> None:
         bar: Progress | None = None
         with contextlib.ExitStack() as stack:
+            stack.callback(ended.put, None)
+            from sessiond.v1.errors import SessiondError
+
             stack.enter_context(contextlib.suppress(SessiondError))  # a bar is not worth an error
             for event in watch:
                 told = event.prefill_progress

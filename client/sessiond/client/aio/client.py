@@ -1,0 +1,206 @@
+"""The client for asyncio: one connection to a daemon, and what can be asked of it without a session."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from sessiond.client import requests
+from sessiond.client.aio.link import Link
+from sessiond.client.aio.session import AsyncSession
+from sessiond.client.aio.stream import AsyncStream
+from sessiond.client.calls import functions, health, models, sessions, workspaces
+from sessiond.client.endpoint import resolve_endpoint
+from sessiond.client.transport import version_in
+from sessiond.v1 import (
+    config_pb2,
+    context_pb2,
+    function_service_pb2,
+    model_service_pb2,
+    session_service_pb2,
+    workspace_service_pb2,
+)
+from sessiond.v1.errors import SessionUnavailable
+
+
+class AsyncClient:
+    """A connection to one daemon: a Unix socket's path, or an `address` host:port.
+
+    Where neither is given, SESSIOND_SOCKET, `client.toml` and the default path count, in this order. `token` defaults
+    to SESSIOND_TOKEN. `timeout` (seconds) holds for calls that give none of their own. Connecting happens at the first
+    call. Raises InvalidInput for a malformed endpoint.
+    """
+
+    def __init__(
+        self,
+        socket: requests.PathLike | None = None,
+        address: str | None = None,
+        token: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        self.endpoint = resolve_endpoint(socket, address, token)
+        self._timeout = timeout
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; running calls are cancelled. Sessions live on in the daemon."""
+        if "_link" in self.__dict__:
+            await self._link.close()
+
+    @functools.cached_property
+    def _link(self) -> Link:
+        # Late, because a channel belongs to the event loop that runs when it is made.
+        return Link(self.endpoint, self._timeout)
+
+    # ---- the daemon ------------------------------------------------------------------------------------------
+
+    async def healthy(self, *, timeout: float | None = 5.0) -> bool:
+        """Whether a daemon answers and says that it is serving."""
+        try:
+            return await self._link.unary(health.check(), timeout) == health.SERVING
+        except (SessionUnavailable, TimeoutError):
+            return False
+
+    async def health(self, *, timeout: float | None = 5.0) -> tuple[str, str]:
+        """The daemon's state, "SERVING" or "NOT_SERVING", and its version if it says so, else ""."""
+        state, metadata = await self._link.unary_with_metadata(health.check(), timeout)
+        return state, version_in(metadata)
+
+    # ---- sessions --------------------------------------------------------------------------------------------
+
+    async def open_session(
+        self,
+        workspace_root: requests.PathLike | None = None,
+        model: str = "",
+        key: str = "",
+        config: config_pb2.Config | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> AsyncSession:
+        """Open a session, or attach to the live one of the same root, model, key and config. A relative root counts
+        from the current folder; without one the session has no workspace.
+        """
+        answer = await self._link.unary(sessions.open_session(workspace_root, model, key, config), timeout)
+        return AsyncSession(self._link, answer.session.name, answer.session, attached=answer.attached)
+
+    def session(self, name: str) -> AsyncSession:
+        """The session of this name, `sessions/{id}` or its id alone. Asks the daemon nothing yet."""
+        return AsyncSession(self._link, requests.session_name(name))
+
+    async def sessions(self, *, timeout: float | None = None) -> list[session_service_pb2.Session]:
+        """All sessions, oldest first."""
+        return await self._link.unary(sessions.list_sessions(), timeout)
+
+    # ---- models ----------------------------------------------------------------------------------------------
+
+    async def models(self, *, timeout: float | None = None) -> list[model_service_pb2.ModelFile]:
+        """The models that could be loaded."""
+        return await self._link.unary(models.list_models(), timeout)
+
+    async def model(self, name: str = "", *, timeout: float | None = None) -> model_service_pb2.Model:
+        """One model, the daemon's default if unnamed. Loads it if need be."""
+        return await self._link.unary(models.get_model(name), timeout)
+
+    async def runtime(self, *, timeout: float | None = None) -> model_service_pb2.GetRuntimeResponse:
+        """How the loaded models run, why so, and what memory their KV takes. Loads nothing."""
+        return await self._link.unary(models.get_runtime(), timeout)
+
+    async def tokenize(
+        self,
+        text: str,
+        *,
+        model: str = "",
+        parse_special: bool = False,
+        add_bos: bool = False,
+        timeout: float | None = None,
+    ) -> model_service_pb2.TokenizeResponse:
+        """The tokens of a text and their bytes."""
+        return await self._link.unary(models.tokenize(text, model, parse_special, add_bos), timeout)
+
+    async def detokenize(
+        self, token_ids: Iterable[int], *, model: str = "", timeout: float | None = None
+    ) -> str:
+        """The text of tokens; bytes that are not UTF-8 stand as U+FFFD."""
+        return await self._link.unary(models.detokenize(token_ids, model), timeout)
+
+    async def embed(
+        self, texts: Iterable[str], *, model: str = "", timeout: float | None = None
+    ) -> list[model_service_pb2.Embedding]:
+        """One vector for each text, in order."""
+        return await self._link.unary(models.embed(texts, model), timeout)
+
+    # ---- workspaces ------------------------------------------------------------------------------------------
+
+    async def workspace(
+        self, root: requests.PathLike, *, timeout: float | None = None
+    ) -> workspace_service_pb2.GetWorkspaceResponse:
+        """What the assembly of a workspace holds, and what an edit would cost."""
+        return await self._link.unary(workspaces.get_workspace(root), timeout)
+
+    async def pin_files(
+        self, root: requests.PathLike, paths: Iterable[str], *, timeout: float | None = None
+    ) -> None:
+        """Put files, relative to the root, into the prefix whatever the order and the budget say."""
+        await self._link.unary(workspaces.pin_files(root, paths), timeout)
+
+    async def unpin_files(
+        self, root: requests.PathLike, paths: Iterable[str], *, timeout: float | None = None
+    ) -> None:
+        """Take pins back."""
+        await self._link.unary(workspaces.unpin_files(root, paths), timeout)
+
+    async def set_buffer(
+        self, root: requests.PathLike, path: str, text: str, *, timeout: float | None = None
+    ) -> None:
+        """Give an unsaved buffer: it wins over its file until it is saved or released."""
+        await self._link.unary(workspaces.set_buffer(root, path, text), timeout)
+
+    async def release_buffer(
+        self, root: requests.PathLike, path: str, *, timeout: float | None = None
+    ) -> None:
+        """Take a buffer back."""
+        await self._link.unary(workspaces.release_buffer(root, path), timeout)
+
+    # ---- functions -------------------------------------------------------------------------------------------
+
+    async def define_function(
+        self,
+        name: str,
+        body: str,
+        *,
+        config: config_pb2.DecodeConfig | None = None,
+        examples: Iterable[tuple[str, str]] = (),
+        timeout: float | None = None,
+    ) -> function_service_pb2.Function:
+        """Define a function, or replace the one of this name. `examples` are arguments with their values."""
+        return await self._link.unary(functions.define_function(name, body, config, examples), timeout)
+
+    async def functions(self, *, timeout: float | None = None) -> list[function_service_pb2.Function]:
+        """All functions, by name."""
+        return await self._link.unary(functions.list_functions(), timeout)
+
+    async def delete_function(self, name: str, *, timeout: float | None = None) -> None:
+        """Delete a function."""
+        await self._link.unary(functions.delete_function(name), timeout)
+
+    def call_function(
+        self, name: str, argument: str, *, timeout: float | None = None
+    ) -> AsyncStream[context_pb2.StreamChunk]:
+        """Call a function with one argument."""
+        return self._link.stream(functions.call_function(name, argument), timeout)
+
+    def map_function(
+        self, name: str, arguments: Iterable[str], *, timeout: float | None = None
+    ) -> AsyncStream[function_service_pb2.MapFunctionResponse]:
+        """Call a function with many arguments, side by side; each answer comes as it ends."""
+        return self._link.stream(functions.map_function(name, arguments), timeout)

@@ -1,0 +1,41 @@
+"""What can be asked of prompts that are functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from sessiond.client.calls.call import Streaming, Unary, nothing, streaming, unary, whole
+from sessiond.client.requests import made
+from sessiond.v1 import config_pb2, context_pb2
+from sessiond.v1 import function_service_pb2 as pb
+
+_SERVICE: Final = "/sessiond.v1.FunctionService"
+
+
+def define_function(
+    name: str, body: str, config: config_pb2.DecodeConfig | None, examples: Iterable[tuple[str, str]]
+) -> Unary[pb.Function]:
+    shown = [made(pb.FunctionExample, argument=argument, value=value) for argument, value in examples]
+    request = made(pb.DefineFunctionRequest, name=name, body=body, config=config, examples=shown)
+    return unary(f"{_SERVICE}/DefineFunction", request, pb.DefineFunctionResponse, lambda told: told.function)
+
+
+def list_functions() -> Unary[list[pb.Function]]:
+    path = f"{_SERVICE}/ListFunctions"
+    return unary(path, pb.ListFunctionsRequest(), pb.ListFunctionsResponse, lambda told: list(told.functions))
+
+
+def delete_function(name: str) -> Unary[None]:
+    request = made(pb.DeleteFunctionRequest, name=name)
+    return unary(f"{_SERVICE}/DeleteFunction", request, pb.DeleteFunctionResponse, nothing)
+
+
+def call_function(name: str, argument: str) -> Streaming[context_pb2.StreamChunk]:
+    request = made(pb.CallFunctionRequest, name=name, argument=argument)
+    return streaming(f"{_SERVICE}/CallFunction", request, pb.CallFunctionResponse, lambda told: told.chunk)
+
+
+def map_function(name: str, arguments: Iterable[str]) -> Streaming[pb.MapFunctionResponse]:
+    request = made(pb.MapFunctionRequest, name=name, arguments=arguments)
+    return streaming(f"{_SERVICE}/MapFunction", request, pb.MapFunctionResponse, whole)

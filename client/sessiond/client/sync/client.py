@@ -1,0 +1,195 @@
+"""The blocking client: one connection to a daemon, and what can be asked of it without a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from sessiond.client import requests
+from sessiond.client.calls import functions, health, models, sessions, workspaces
+from sessiond.client.endpoint import resolve_endpoint
+from sessiond.client.sync.link import Link
+from sessiond.client.sync.session import Session
+from sessiond.client.sync.stream import Stream
+from sessiond.client.transport import version_in
+from sessiond.v1 import (
+    config_pb2,
+    context_pb2,
+    function_service_pb2,
+    model_service_pb2,
+    session_service_pb2,
+    workspace_service_pb2,
+)
+from sessiond.v1.errors import SessionUnavailable
+
+
+class Client:
+    """A connection to one daemon: a Unix socket's path, or an `address` host:port.
+
+    Where neither is given, SESSIOND_SOCKET, `client.toml` and the default path count, in this order. `token` defaults
+    to SESSIOND_TOKEN. `timeout` (seconds) holds for calls that give none of their own. Connecting happens at the first
+    call. Raises InvalidInput for a malformed endpoint.
+    """
+
+    def __init__(
+        self,
+        socket: requests.PathLike | None = None,
+        address: str | None = None,
+        token: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        self.endpoint = resolve_endpoint(socket, address, token)
+        self._link = Link(self.endpoint, timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; running calls are cancelled. Sessions live on in the daemon."""
+        self._link.close()
+
+    # ---- the daemon ------------------------------------------------------------------------------------------
+
+    def healthy(self, *, timeout: float | None = 5.0) -> bool:
+        """Whether a daemon answers and says that it is serving."""
+        try:
+            return self._link.unary(health.check(), timeout) == health.SERVING
+        except (SessionUnavailable, TimeoutError):
+            return False
+
+    def health(self, *, timeout: float | None = 5.0) -> tuple[str, str]:
+        """The daemon's state, "SERVING" or "NOT_SERVING", and its version if it says so, else ""."""
+        state, metadata = self._link.unary_with_metadata(health.check(), timeout)
+        return state, version_in(metadata)
+
+    # ---- sessions --------------------------------------------------------------------------------------------
+
+    def open_session(
+        self,
+        workspace_root: requests.PathLike | None = None,
+        model: str = "",
+        key: str = "",
+        config: config_pb2.Config | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Session:
+        """Open a session, or attach to the live one of the same root, model, key and config. A relative root counts
+        from the current folder; without one the session has no workspace.
+        """
+        answer = self._link.unary(sessions.open_session(workspace_root, model, key, config), timeout)
+        return Session(self._link, answer.session.name, answer.session, attached=answer.attached)
+
+    def session(self, name: str) -> Session:
+        """The session of this name, `sessions/{id}` or its id alone. Asks the daemon nothing yet."""
+        return Session(self._link, requests.session_name(name))
+
+    def sessions(self, *, timeout: float | None = None) -> list[session_service_pb2.Session]:
+        """All sessions, oldest first."""
+        return self._link.unary(sessions.list_sessions(), timeout)
+
+    # ---- models ----------------------------------------------------------------------------------------------
+
+    def models(self, *, timeout: float | None = None) -> list[model_service_pb2.ModelFile]:
+        """The models that could be loaded."""
+        return self._link.unary(models.list_models(), timeout)
+
+    def model(self, name: str = "", *, timeout: float | None = None) -> model_service_pb2.Model:
+        """One model, the daemon's default if unnamed. Loads it if need be."""
+        return self._link.unary(models.get_model(name), timeout)
+
+    def runtime(self, *, timeout: float | None = None) -> model_service_pb2.GetRuntimeResponse:
+        """How the loaded models run, why so, and what memory their KV takes. Loads nothing."""
+        return self._link.unary(models.get_runtime(), timeout)
+
+    def tokenize(
+        self,
+        text: str,
+        *,
+        model: str = "",
+        parse_special: bool = False,
+        add_bos: bool = False,
+        timeout: float | None = None,
+    ) -> model_service_pb2.TokenizeResponse:
+        """The tokens of a text and their bytes."""
+        return self._link.unary(models.tokenize(text, model, parse_special, add_bos), timeout)
+
+    def detokenize(self, token_ids: Iterable[int], *, model: str = "", timeout: float | None = None) -> str:
+        """The text of tokens; bytes that are not UTF-8 stand as U+FFFD."""
+        return self._link.unary(models.detokenize(token_ids, model), timeout)
+
+    def embed(
+        self, texts: Iterable[str], *, model: str = "", timeout: float | None = None
+    ) -> list[model_service_pb2.Embedding]:
+        """One vector for each text, in order."""
+        return self._link.unary(models.embed(texts, model), timeout)
+
+    # ---- workspaces ------------------------------------------------------------------------------------------
+
+    def workspace(
+        self, root: requests.PathLike, *, timeout: float | None = None
+    ) -> workspace_service_pb2.GetWorkspaceResponse:
+        """What the assembly of a workspace holds, and what an edit would cost."""
+        return self._link.unary(workspaces.get_workspace(root), timeout)
+
+    def pin_files(
+        self, root: requests.PathLike, paths: Iterable[str], *, timeout: float | None = None
+    ) -> None:
+        """Put files, relative to the root, into the prefix whatever the order and the budget say."""
+        self._link.unary(workspaces.pin_files(root, paths), timeout)
+
+    def unpin_files(
+        self, root: requests.PathLike, paths: Iterable[str], *, timeout: float | None = None
+    ) -> None:
+        """Take pins back."""
+        self._link.unary(workspaces.unpin_files(root, paths), timeout)
+
+    def set_buffer(
+        self, root: requests.PathLike, path: str, text: str, *, timeout: float | None = None
+    ) -> None:
+        """Give an unsaved buffer: it wins over its file until it is saved or released."""
+        self._link.unary(workspaces.set_buffer(root, path, text), timeout)
+
+    def release_buffer(self, root: requests.PathLike, path: str, *, timeout: float | None = None) -> None:
+        """Take a buffer back."""
+        self._link.unary(workspaces.release_buffer(root, path), timeout)
+
+    # ---- functions -------------------------------------------------------------------------------------------
+
+    def define_function(
+        self,
+        name: str,
+        body: str,
+        *,
+        config: config_pb2.DecodeConfig | None = None,
+        examples: Iterable[tuple[str, str]] = (),
+        timeout: float | None = None,
+    ) -> function_service_pb2.Function:
+        """Define a function, or replace the one of this name. `examples` are arguments with their values."""
+        return self._link.unary(functions.define_function(name, body, config, examples), timeout)
+
+    def functions(self, *, timeout: float | None = None) -> list[function_service_pb2.Function]:
+        """All functions, by name."""
+        return self._link.unary(functions.list_functions(), timeout)
+
+    def delete_function(self, name: str, *, timeout: float | None = None) -> None:
+        """Delete a function."""
+        self._link.unary(functions.delete_function(name), timeout)
+
+    def call_function(
+        self, name: str, argument: str, *, timeout: float | None = None
+    ) -> Stream[context_pb2.StreamChunk]:
+        """Call a function with one argument."""
+        return self._link.stream(functions.call_function(name, argument), timeout)
+
+    def map_function(
+        self, name: str, arguments: Iterable[str], *, timeout: float | None = None
+    ) -> Stream[function_service_pb2.MapFunctionResponse]:
+        """Call a function with many arguments, side by side; each answer comes as it ends."""
+        return self._link.stream(functions.map_function(name, arguments), timeout)

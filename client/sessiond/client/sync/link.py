@@ -1,0 +1,71 @@
+"""One channel of the blocking client, and the only place that makes calls on it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, TypeVar
+
+import grpc
+
+from sessiond.client.calls.call import Streaming, Unary
+from sessiond.client.endpoint import Endpoint
+from sessiond.client.sync.backstage import Backstage
+from sessiond.client.sync.running import RunningStream, RunningUnary
+from sessiond.client.sync.stream import Stream
+from sessiond.client.transport import OPTIONS, Metadata, call_metadata
+
+Part = TypeVar("Part")
+
+
+class Link:
+    """A connection to one daemon, with the time that a call may take if it gives none of its own."""
+
+    def __init__(self, endpoint: Endpoint, timeout: float | None) -> None:
+        self._endpoint = endpoint
+        self._timeout = timeout
+        self._metadata = call_metadata(endpoint)
+        self._backstage = Backstage()
+        self.channel = self._backstage.wait_for(partial(grpc.insecure_channel, endpoint.target, OPTIONS))
+
+    def unary(self, call: Unary[Part], timeout: float | None) -> Part:
+        """What is picked of the one answer."""
+        return self.unary_with_metadata(call, timeout)[0]
+
+    def unary_with_metadata(self, call: Unary[Part], timeout: float | None) -> tuple[Part, Metadata]:
+        """The same, and the first metadata that came with it."""
+        running = RunningUnary(self._endpoint)
+        try:
+            self._backstage.leave(partial(running.begin, partial(self._start_unary, call, timeout)))
+            answer, metadata = running.wait()
+        except BaseException:  # also what a signal's handler raises: nobody waits for the answer any more
+            self._backstage.leave(running.cancel)
+            raise
+        return call.pick(answer), metadata
+
+    def stream(self, call: Streaming[Part], timeout: float | None) -> Stream[Part]:
+        """What is picked of each answer."""
+        running = RunningStream(self._endpoint)
+        made = Stream(self._backstage, running, call.pick)
+        self._backstage.leave(partial(running.begin, partial(self._start_stream, call, timeout)))
+        return made
+
+    def close(self) -> None:
+        """Close the channel; what runs on it is cancelled."""
+        self._backstage.wait_for(self.channel.close)
+
+    def __del__(self) -> None:
+        if hasattr(self, "channel"):  # else something was raised while this was made
+            self._backstage.leave(self.channel.close)
+
+    def _start_unary(self, call: Unary[Any], timeout: float | None) -> Any:
+        write, read = type(call.request).SerializeToString, call.answer.FromString
+        method: grpc.UnaryUnaryMultiCallable[Any, Any] = self.channel.unary_unary(call.path, write, read)
+        return method.future(call.request, timeout=self._within(timeout), metadata=self._metadata)
+
+    def _start_stream(self, call: Streaming[Any], timeout: float | None) -> Any:
+        write, read = type(call.request).SerializeToString, call.answer.FromString
+        method: grpc.UnaryStreamMultiCallable[Any, Any] = self.channel.unary_stream(call.path, write, read)
+        return method(call.request, timeout=self._within(timeout), metadata=self._metadata)
+
+    def _within(self, timeout: float | None) -> float | None:
+        return self._timeout if timeout is None else timeout
