@@ -421,6 +421,22 @@ def test_completion_prints_a_script(run: Run, shell: str) -> None:
     assert "_SESSIONCTL_COMPLETE" in done.stdout
 
 
+def test_a_shell_is_given_the_commands_that_begin_so() -> None:
+    environ = os.environ | {
+        "_SESSIONCTL_COMPLETE": "bash_complete",
+        "COMP_WORDS": "sessionctl e",
+        "COMP_CWORD": "1",
+    }
+    done = subprocess.run(
+        [Path(sys.executable).with_name("sessionctl")],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["plain,ensure", "plain,explain"]
+
+
 def test_version_is_printed() -> None:
     done = CliRunner().invoke(cli, ["--version"])
     assert done.exit_code == 0

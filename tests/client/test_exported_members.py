@@ -53,3 +53,18 @@ def test_importing_and_helping_load_nothing_heavy(code: str) -> None:
     check = f"{code}\nimport sys; loaded = [name for name in {HEAVY!r} if name in sys.modules]; sys.exit(str(loaded or 0))"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == "0", done.stderr
+
+
+def test_help_loads_nothing_of_ours_but_the_table_of_commands() -> None:
+    code = (
+        "from sessiond.client.cli.main import cli; cli(['--help'], standalone_mode=False)\n"
+        "import sys; sys.exit(' '.join(sorted(name for name in sys.modules if name.startswith('sessiond.'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.split() == [
+        "sessiond.client",
+        "sessiond.client.cli",
+        "sessiond.client.cli.catalog",
+        "sessiond.client.cli.invocation",
+        "sessiond.client.cli.main",
+    ]

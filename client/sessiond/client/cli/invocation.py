@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,15 +15,24 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(slots=True)
 class Invocation:
     """The global options. `json` may also come after the command."""
 
-    socket: str | None = None
-    address: str | None = None
-    token: str | None = None
-    json: bool = False
-    start: bool = True
+    # Written out, because importing `dataclasses` would show in the time that `--help` takes.
+    def __init__(
+        self,
+        socket: str | None = None,
+        address: str | None = None,
+        token: str | None = None,
+        *,
+        json: bool = False,
+        start: bool = True,
+    ) -> None:
+        self.socket = socket
+        self.address = address
+        self.token = token
+        self.json = json
+        self.start = start
 
     def endpoint(self) -> Endpoint:
         """The daemon's endpoint. Raises as `resolve_endpoint`."""

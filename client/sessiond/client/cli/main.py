@@ -6,13 +6,13 @@ Status 0 is success, 1 an error of the contract, 2 wrong usage, 130 an interrupt
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 import click
 
 from sessiond.client.cli.catalog import CATALOG
 from sessiond.client.cli.invocation import Invocation
-from sessiond.v1.errors import SessiondError
 
 INTERRUPTED = 130
 
@@ -38,14 +38,15 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (SessiondError, TimeoutError) as error:
+        except Exception as error:
+            from sessiond.v1.errors import SessiondError  # only now: `--help` needs none
+
+            if not isinstance(error, SessiondError | TimeoutError):
+                raise
             from sessiond.client.cli.output import report_error
 
             report_error(error, as_json=ctx.ensure_object(Invocation).json)
             ctx.exit(1)
-        except KeyboardInterrupt:
-            click.echo(err=True)
-            ctx.exit(INTERRUPTED)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -93,12 +94,19 @@ def cli(
     """
     if socket and address:
         raise click.UsageError("give either --socket or --address")
-    ctx.obj = Invocation(socket, address, token, as_json, not no_start)
+    ctx.obj = Invocation(socket, address, token, json=as_json, start=not no_start)
 
 
 def main() -> None:
     """The program `sessionctl`."""
-    cli(prog_name="sessionctl")
+    try:
+        status = cli.main(prog_name="sessionctl", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except click.Abort:  # what click makes of a KeyboardInterrupt; left alone, it would be status 1
+        status = INTERRUPTED
+    sys.exit(status)
 
 
 if __name__ == "__main__":
