@@ -18,10 +18,12 @@ _SHOWN_LINES = 20
 
 
 @contextlib.contextmanager
-def own_daemon(folder: Path, model: str) -> Generator[Client, None, None]:
+def own_daemon(
+    folder: Path, model: str, waiting: contextlib.AbstractContextManager[object] | None = None
+) -> Generator[Client, None, None]:
     """A client of a fresh daemon that serves `model`; empty is the daemon's default.
 
-    Raises SessionUnavailable if it does not serve.
+    `waiting` is entered while it does not yet serve. Raises SessionUnavailable if it never does.
     """
     log = folder / "daemon.log"
     config = folder / "sessiond.toml"
@@ -42,7 +44,8 @@ def own_daemon(folder: Path, model: str) -> Generator[Client, None, None]:
         )
     try:
         with Client(socket=socket, token="") as client:
-            _wait(client, process)
+            with waiting or contextlib.nullcontext():
+                _wait(client, process)
             yield client
     finally:
         _stop(process)

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from demo_copy import scratch_copy
 from demo_daemon import last_words, own_daemon
+from demo_signals import Interrupted, Signals
 from sessiond.client import Client, Session, SessiondError, prefix_input
 from sessiond.client.cli.explain_view import report_view
 from sessiond.client.cli.numbers import count, duration
@@ -204,43 +204,45 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"not a folder: {given.dir}")
     if given.prefix_tokens < 1:
         parser.error("--prefix-tokens is a number above 0")
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    signals = Signals()
     with tempfile.TemporaryDirectory(
         prefix="sessiond-demo-", dir=_short_folder(), ignore_cleanup_errors=True
     ) as folder:
+        status = 1
         try:
-            return _run(given, Path(folder))
+            status = _run(given, Path(folder), signals)
+        except Interrupted:
+            pass  # its status is told below
         except NothingToShow as error:
             print(f"demo: there is nothing to show in {clean_line(str(given.dir))}: {error}", file=sys.stderr)
         except (SessiondError, TimeoutError) as error:
             print(f"demo: {error}", file=sys.stderr)
             if words := last_words(Path(folder)):
                 print(f"demo: the end of the daemon's log:\n{words}", file=sys.stderr)
-        except KeyboardInterrupt:
-            return 130
-    return 1
+    return status if signals.status is None else signals.status
 
 
-def _run(given: argparse.Namespace, folder: Path) -> int:
+def _run(given: argparse.Namespace, folder: Path, signals: Signals) -> int:
     source: Path = given.dir.resolve()
     # A name that is no UTF-8 could not be sent.
     name = source.name.encode("utf-8", "replace").decode() or "root"
     root = folder / "copy" / name
-    files = scratch_copy(source, root)
+    with signals.interruptible():
+        files = scratch_copy(source, root)
     if not files:
         raise NothingToShow("it has no file")
     if not given.json:
         say(f"{count(files)} files of {clean_line(str(source))} in a scratch copy")
     with contextlib.ExitStack() as stack:
         with spinner("starting a daemon of the demo's own", show=not given.json):
-            client = stack.enter_context(own_daemon(folder, given.model))
-        demo = Demo(client, root, given.prefix_tokens, quiet=given.json)
-        turns = demo.run()
-        if given.json:
-            say_json({"turns": [turn.as_dict() for turn in turns]})
-        else:
-            show(turns, demo.session)
+            client = stack.enter_context(own_daemon(folder, given.model, signals.interruptible()))
+        with signals.interruptible():
+            demo = Demo(client, root, given.prefix_tokens, quiet=given.json)
+            turns = demo.run()
+            if given.json:
+                say_json({"turns": [turn.as_dict() for turn in turns]})
+            else:
+                show(turns, demo.session)
     broken = broken_promises(turns)
     for sentence in broken:
         print(f"demo: {sentence}", file=sys.stderr)
@@ -250,11 +252,6 @@ def _run(given: argparse.Namespace, folder: Path) -> int:
 def _short_folder() -> str | None:
     """Where temporary files go; another place if that one's path is too long for a socket."""
     return None if len(tempfile.gettempdir().encode()) <= MOST_FOLDER_BYTES else "/tmp"  # noqa: S108 - see above
-
-
-def _leave(number: int, _frame: object) -> NoReturn:
-    """End in order, so that the daemon is stopped."""
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

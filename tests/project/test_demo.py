@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -145,36 +146,43 @@ def test_wrong_usage_is_status_2(tmp_path: Path, temporary: Path) -> None:
     assert demo(tmp_path / "none", temporary).returncode == 2
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)])
+def daemon_of(temporary: Path, running: subprocess.Popen[str]) -> int:
+    """The process of the demo's daemon, as soon as it has one."""
+    while True:
+        assert running.poll() is None
+        for lock in temporary.glob("*/d.sock.lock"):
+            if told := lock.read_text():
+                return int(told)
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("begun", [False, True], ids=["while its daemon starts", "early in a turn"])
 def test_a_signal_ends_the_daemon_too(
-    folder: Path, temporary: Path, number: signal.Signals, status: int
+    folder: Path, temporary: Path, number: signal.Signals, begun: bool
 ) -> None:
-    with subprocess.Popen(
-        command(folder, model="scripted-kv:step_ms=300"),
-        env={**os.environ, "TMPDIR": str(temporary)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        while not process.stdout.readline().startswith("cold:"):
-            assert process.poll() is None
-        [lock] = temporary.glob("*/d.sock.lock")
-        daemon = int(lock.read_text())
-        time.sleep(
-            1
-        )  # until the turn runs: a signal within its first milliseconds may find gRPC inside a lock
-        process.send_signal(number)
-        try:
-            assert process.wait(20) == status
-        finally:
-            process.kill()
-    assert not list(temporary.iterdir())
-    until = time.monotonic() + 5
-    while Path(f"/proc/{daemon}").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    with pytest.raises(ProcessLookupError):
-        os.kill(daemon, 0)
+    moments = random.Random(number)
+    for _ in range(3 if begun else 1):
+        with subprocess.Popen(
+            command(folder, model="scripted-kv:step_ms=300"),
+            env={**os.environ, "TMPDIR": str(temporary)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            daemon = daemon_of(temporary, process)
+            assert process.stdout is not None
+            while begun and not process.stdout.readline().startswith("cold:"):
+                assert process.poll() is None
+            time.sleep(moments.uniform(0, 0.05))
+            process.send_signal(number)
+            try:
+                assert process.wait(20) == 128 + number
+            finally:
+                process.kill()
+        assert not list(temporary.iterdir())
+        with pytest.raises(ProcessLookupError):
+            os.kill(daemon, 0)
 
 
 def test_the_copy_follows_no_link_and_takes_files_of_a_bearable_size(tmp_path: Path) -> None:
