@@ -29,7 +29,15 @@ def own_daemon(
     config = folder / "sessiond.toml"
     config.touch()  # an empty one: the user's own settings are not meant for the demo
     socket = folder / "d.sock"
-    command = [find_program(), "serve", "--socket", str(socket), "--state-dir", str(folder / "state")]
+    command = [
+        find_program(),
+        "serve",
+        "--socket",
+        str(socket),
+        "--state-dir",
+        str(folder / "state"),
+        "--no-measure",
+    ]
     command += ["--config", str(config), "--num-ctx", str(NUM_CTX), "--stop-grace", "1"]
     command += ["--log-format", "console"] + (["--model", model] if model else [])
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SESSIOND_")}

@@ -282,9 +282,20 @@ def test_status_says_what_runs(run: Run, daemon: FakeDaemon, short_path: Path) -
     daemon.answers["ListModels"] = model_service_pb2.ListModelsResponse(
         models=[model_service_pb2.ModelFile(name="m", is_loaded=True), model_service_pb2.ModelFile(name="n")]
     )
+    daemon.answers["GetRuntime"] = model_service_pb2.GetRuntimeResponse(
+        kv_bytes=3 << 20,
+        kv_free_bytes=5 << 30,
+        models=[model_service_pb2.ModelRuntime(name="m", config={"num_ubatch": 256, "num_threads": 2})],
+        arenas=[
+            model_service_pb2.ArenaRuntime(workspace_root="/w", cells=2048, kv_bytes=3 << 20),
+            model_service_pb2.ArenaRuntime(),
+        ],
+    )
     done = run("status", "--json")
     assert done.exit_code == 0
-    assert json.loads(done.stdout) == {
+    told = json.loads(done.stdout)
+    assert told.pop("runtime")["arenas"][0]["cells"] == 2048
+    assert told == {
         "health": "SERVING",
         "endpoint": str(daemon.socket),
         "pid": None,
@@ -293,7 +304,16 @@ def test_status_says_what_runs(run: Run, daemon: FakeDaemon, short_path: Path) -
         "sessions": 0,
         "log_path": str(log_path()),
     }
-    assert "health:      SERVING" in run("status").stdout
+    said = run("status").stdout
+    for line in (
+        "health:      SERVING",
+        "runs:        m: flash attention off, micro-batches of 256, threads 2 for one token and 0 for many",
+        "             not measured on this machine: the backend's own choice",
+        "cells:       3.0 MiB taken, 5.0 GiB free beside a reserve of 0 B",
+        "             /w: 2,048 tokens, 3.0 MiB",
+        "             no workspace: given back while idle",
+    ):
+        assert line in said
     daemon.stop()
     done = run("status", "--json")
     assert done.exit_code == 1

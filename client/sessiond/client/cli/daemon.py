@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sessiond.client.sync import Client
+    from sessiond.v1.model_service_pb2 import GetRuntimeResponse
 
 NOT_RUNNING = "NOT_RUNNING"
 
@@ -27,16 +28,18 @@ _TAIL_BYTES = 4 * 1024 * 1024  # where the last lines are looked for
 @click.pass_context
 @pass_invocation
 def status(invocation: Invocation, ctx: click.Context) -> None:
-    """Say whether the daemon runs, and with what. The exit status is 0 if it serves, else 1."""
-    from sessiond.client.cli.output import say, say_json
+    """Say whether the daemon runs, with what, and what memory it takes. The exit status is 0 if it serves, else 1."""
+    from sessiond.client.cli.output import as_dict, say, say_json
+    from sessiond.client.cli.runtime_view import runtime_lines
 
     with invocation.client() as client:
-        told = _facts(client)
+        told, runtime = _facts(client)
     if invocation.json:
-        say_json(told)
+        say_json({**told, "runtime": None if runtime is None else as_dict(runtime)})
     else:
-        for name, value in told.items():
-            say(f"{name.replace('_', ' ') + ':':<12} {_plain(value)}")
+        lines = [(name.replace("_", " "), _plain(value)) for name, value in told.items()]
+        for name, line in [*lines, *(runtime_lines(runtime) if runtime is not None else ())]:
+            say(f"{name + ':' if name else '':<12} {line}")
     if told["health"] != "SERVING":
         ctx.exit(1)
 
@@ -86,8 +89,8 @@ def stop(invocation: Invocation) -> None:
         say(f"no daemon runs on {endpoint}" if pid is None else f"the daemon has ended: process {pid}")
 
 
-def _facts(client: Client) -> dict[str, Any]:
-    """What can be said of the daemon; null is what it does not tell, or not now."""
+def _facts(client: Client) -> tuple[dict[str, Any], GetRuntimeResponse | None]:
+    """What can be said of the daemon; null is what it does not tell, or not now. And how it runs, if it does."""
     from sessiond.client.daemon_lock import running_pid
     from sessiond.client.daemon_process import log_path
     from sessiond.v1.errors import SessionUnavailable
@@ -102,6 +105,7 @@ def _facts(client: Client) -> dict[str, Any]:
         "sessions": None,
         "log_path": str(log_path()),
     }
+    runtime = None
     try:
         facts["health"], version = client.health(timeout=_TIMEOUT_SECONDS)
         facts["version"] = version or None
@@ -109,9 +113,10 @@ def _facts(client: Client) -> dict[str, Any]:
         # Not GetModel, which would load one.
         loaded = [model.name for model in client.models(timeout=_TIMEOUT_SECONDS) if model.is_loaded]
         facts["model"] = ", ".join(loaded) or None
+        runtime = client.runtime(timeout=_TIMEOUT_SECONDS)
     except SessionUnavailable:
         pass  # it does not run, or is still starting: the facts so far say which
-    return facts
+    return facts, runtime
 
 
 def _plain(value: object) -> str:
