@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from tests.e2e.daemon import Daemon, short_folder
 from tests.e2e.turns import RAW
@@ -29,6 +30,20 @@ def daemon(scripted_model: str) -> Iterator[Daemon]:
 def client(daemon: Daemon) -> Client:
     """A client of the scripted daemon."""
     return daemon.client
+
+
+@pytest.fixture(scope="module")
+def channel(daemon: Daemon) -> grpc.Channel:
+    """A bare channel of the scripted daemon, for requests and bytes of any kind."""
+    return daemon.channel()
+
+
+@pytest.fixture(scope="module")
+def settled(client: Client) -> Session:
+    """One session of the scripted daemon for a whole module: for tests of what changes nothing."""
+    session = client.open_session(key="settled")
+    session.ensure_prefix("xxxx")
+    return session
 
 
 @pytest.fixture

@@ -5,27 +5,12 @@ from __future__ import annotations
 import grpc
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
-from tests.e2e.daemon import Daemon
 from tests.e2e.wire import GRAMMAR_FIELDS, MARK, RPCS, Place, Rpc, places, refusal
 
-from sessiond.client import InvalidInput, ManifestMismatch, Session, UnsupportedFeature
+from sessiond.client import Client, InvalidInput, ManifestMismatch, Session, UnsupportedFeature
 
 TEXTS = places(FieldDescriptor.TYPE_STRING)
 RPCS_WITH_TEXT = {place.rpc.name for place in TEXTS}
-
-
-@pytest.fixture(scope="module")
-def channel(daemon: Daemon) -> grpc.Channel:
-    """For bytes of any kind."""
-    return daemon.channel()
-
-
-@pytest.fixture(scope="module")
-def settled(daemon: Daemon) -> Session:
-    """One session for all: nothing here may change it."""
-    session = daemon.client.open_session(key="malformed")
-    session.ensure_prefix("xxxx")
-    return session
 
 
 @pytest.mark.parametrize("rpc", RPCS, ids=str)
@@ -50,9 +35,9 @@ def test_text_that_is_not_utf8(channel: grpc.Channel, settled: Session, place: P
 
 
 @pytest.mark.parametrize("place", TEXTS, ids=str)
-def test_a_nul_byte_in_a_text(channel: grpc.Channel, settled: Session, place: Place) -> None:
+def test_a_nul_byte_in_a_text(client: Client, channel: grpc.Channel, settled: Session, place: Place) -> None:
     before = settled.explain()
-    sessions = len(_client_sessions(settled))
+    sessions = len(client.sessions())
     data = place.request(settled.name, "x\0y").SerializeToString()
     raised = refusal(channel, place.rpc, data)
     if "expect" in place.names:
@@ -65,17 +50,14 @@ def test_a_nul_byte_in_a_text(channel: grpc.Channel, settled: Session, place: Pl
         assert isinstance(raised, InvalidInput)
         assert any(place.leaf.name in violation.field for violation in raised.violations), raised
     assert settled.explain() == before
-    assert len(_client_sessions(settled)) == sessions
-
-
-def _client_sessions(session: Session) -> list[str]:
-    from sessiond.v1 import session_service_pb2, session_service_pb2_grpc
-
-    stub = session_service_pb2_grpc.SessionServiceStub(session._link.channel)
-    found = stub.ListSessions(session_service_pb2.ListSessionsRequest()).sessions
-    return [each.name for each in found]
+    assert len(client.sessions()) == sessions
 
 
 def test_every_rpc_that_takes_text_is_covered() -> None:
-    without = {"SessionService.ListSessions", "ModelService.ListModels", "FunctionService.ListFunctions"}
+    without = {
+        "SessionService.ListSessions",
+        "ModelService.ListModels",
+        "ModelService.GetRuntime",
+        "FunctionService.ListFunctions",
+    }
     assert {rpc.name for rpc in RPCS} - RPCS_WITH_TEXT == without

@@ -50,20 +50,6 @@ NUMBERS = _numbers()
 ENUMS = places(FieldDescriptor.TYPE_ENUM)
 
 
-@pytest.fixture(scope="module")
-def channel(daemon: Daemon) -> grpc.Channel:
-    """For requests of any kind."""
-    return daemon.channel()
-
-
-@pytest.fixture(scope="module")
-def settled(daemon: Daemon) -> Session:
-    """One session for all: nothing here may change it."""
-    session = daemon.client.open_session(key="numbers")
-    session.ensure_prefix("xxxx")
-    return session
-
-
 def _refused(channel: grpc.Channel, session: Session, place: Place, value: Any) -> None:
     before, sessions = session.explain(), session.info()
     raised = refusal(channel, place.rpc, place.request(session.name, value).SerializeToString())

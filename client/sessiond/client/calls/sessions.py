@@ -65,7 +65,13 @@ def complete(
     config: config_pb2.DecodeConfig | None,
     settings: DecodeSettings,
 ) -> Streaming[pb.CompleteResponse]:
-    request = _turn(name, prefix, suffix, config, settings)
+    request = made(
+        pb.CompleteRequest,
+        name=name,
+        prefix=None if prefix is None else requests.prefix_of(prefix),
+        suffix=suffix,
+        config=requests.decode_config(config, settings),
+    )
     return streaming(f"{_SERVICE}/Complete", request, pb.CompleteResponse, whole)
 
 
@@ -85,11 +91,9 @@ def ask(
         workspace = opened is not None and bool(opened.workspace_root)
     prefix = requests.prefix_input(workspace=workspace) if workspace else None
     suffix = requests.suffix_input(messages=[("user", text)], mode="replace")
-    request = _turn(session, prefix, suffix, config, settings)
+    turn = complete(session, prefix, suffix, config, settings)
     # The other parts of a turn have no text, and neither has the last chunk.
-    return streaming(
-        f"{_SERVICE}/Complete", request, pb.CompleteResponse, lambda told: told.chunk.text or None
-    )
+    return streaming(turn.path, turn.request, pb.CompleteResponse, lambda told: told.chunk.text or None)
 
 
 def explain_context(name: str) -> Unary[context_pb2.ContextReport]:
@@ -111,20 +115,4 @@ def restore_snapshot(name: str, path: requests.PathLike) -> Unary[pb.Session]:
     request = made(pb.RestoreSnapshotRequest, name=name, path=requests.absolute(path))
     return unary(
         f"{_SERVICE}/RestoreSnapshot", request, pb.RestoreSnapshotResponse, lambda told: told.session
-    )
-
-
-def _turn(
-    name: str,
-    prefix: requests.PrefixLike | None,
-    suffix: context_pb2.SuffixInput,
-    config: config_pb2.DecodeConfig | None,
-    settings: DecodeSettings,
-) -> pb.CompleteRequest:
-    return made(
-        pb.CompleteRequest,
-        name=name,
-        prefix=None if prefix is None else requests.prefix_of(prefix),
-        suffix=suffix,
-        config=requests.decode_config(config, settings),
     )
