@@ -23,7 +23,7 @@ from sessiond.client.cli.catalog import CATALOG
 from sessiond.client.cli.main import cli
 from sessiond.client.daemon_process import log_path
 from sessiond.client.settings import settings_path
-from sessiond.v1 import context_pb2, errors, model_service_pb2, session_service_pb2
+from sessiond.v1 import config_pb2, context_pb2, errors, model_service_pb2, session_service_pb2
 
 Run = Callable[..., Result]
 
@@ -285,7 +285,9 @@ def test_status_says_what_runs(run: Run, daemon: FakeDaemon, short_path: Path) -
     daemon.answers["GetRuntime"] = model_service_pb2.GetRuntimeResponse(
         kv_bytes=3 << 20,
         kv_free_bytes=5 << 30,
-        models=[model_service_pb2.ModelRuntime(name="m", config={"num_ubatch": 256, "num_threads": 2})],
+        models=[
+            model_service_pb2.ModelRuntime(name="m", config=config_pb2.Config(num_ubatch=256, num_threads=2))
+        ],
         arenas=[
             model_service_pb2.ArenaRuntime(workspace_root="/w", cells=2048, kv_bytes=3 << 20),
             model_service_pb2.ArenaRuntime(),

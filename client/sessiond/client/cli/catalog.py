@@ -22,7 +22,7 @@ CATALOG: dict[str, Entry] = {
     "logs": Entry("daemon", "logs", "Show the log of a daemon that sessionctl started."),
     "models": Entry("models", "models", "List the models of this machine."),
     "ps": Entry("sessions", "ps", "List the sessions."),
-    "status": Entry("daemon", "status", "Say whether the daemon runs, and with what."),
+    "status": Entry("daemon", "status", "Say whether the daemon runs, with what, and what memory it takes."),
     "stop": Entry("daemon", "stop", "End the daemon."),
     "tokenize": Entry("models", "tokenize", "Show the tokens of a text."),
 }

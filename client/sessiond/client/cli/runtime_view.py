@@ -19,11 +19,9 @@ def runtime_lines(told: GetRuntimeResponse) -> Iterator[tuple[str, str]]:
         yield "runs", f"{model.name}: {_config(model.config)}"
         yield "", _why(model)
     limit = f", at most {size(told.kv_limit_bytes)}" if told.kv_limit_bytes else ""
-    yield (
-        "cells",
-        f"{size(told.kv_bytes)} taken, {size(told.kv_free_bytes)} free beside a reserve of "
-        f"{size(told.reserve_bytes)}{limit}; up to {size(told.memory_tier_limit_bytes)} beside them",
-    )
+    free = f"{size(told.kv_free_bytes)} free beside a reserve of {size(told.reserve_bytes)}{limit}"
+    beside = f"up to {size(told.memory_tier_limit_bytes)} beside them"
+    yield "cells", f"{size(told.kv_bytes)} taken, {free}; {beside}"
     for arena in told.arenas:
         yield "", _arena(arena)
 
