@@ -19,7 +19,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from sessiond.client.transport import MESSAGE_BYTES, VERSION_KEY
-from sessiond.v1 import function_service_pb2, model_service_pb2, session_service_pb2, workspace_service_pb2
+from sessiond.v1 import (
+    context_pb2,
+    function_service_pb2,
+    model_service_pb2,
+    session_service_pb2,
+    workspace_service_pb2,
+)
 from sessiond.v1.errors import SessiondError
 from sessiond.v1.status import to_status
 
@@ -30,6 +36,17 @@ SERVICES = (
     workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"],
     function_service_pb2.DESCRIPTOR.services_by_name["FunctionService"],
 )
+
+
+def turn(*texts: str) -> list[session_service_pb2.CompleteResponse]:
+    """The answers of a turn that says these texts."""
+    summary = context_pb2.DecodeSummary(generated_tokens=2, finish_reason=context_pb2.FINISH_REASON_STOP)
+    return [
+        session_service_pb2.CompleteResponse(prefix_status=context_pb2.PrefixStatus(reused_tokens=7)),
+        session_service_pb2.CompleteResponse(suffix_status=context_pb2.SuffixStatus(suffix_tokens=3)),
+        *(session_service_pb2.CompleteResponse(chunk=context_pb2.StreamChunk(text=text)) for text in texts),
+        session_service_pb2.CompleteResponse(chunk=context_pb2.StreamChunk(summary=summary)),
+    ]
 
 
 class FakeDaemon:
