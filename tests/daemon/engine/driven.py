@@ -33,10 +33,11 @@ class Outcome:
 
 
 class Driven:
-    """See the module."""
+    """See the module. `after` is called when a turn is over."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, after: Callable[[], None] = lambda: None) -> None:
         self.loop = loop
+        self._after = after
         self._ids = itertools.count(1)
 
     def submit(self, arena: Arena, work: Work[Any], rank: Rank = Rank.PREFILL) -> tuple[int, Outcome]:
@@ -47,12 +48,17 @@ class Driven:
         self.loop.call(lambda: self.loop.submit(job))
         return job_id, outcome
 
+    def turn(self) -> None:
+        """One turn."""
+        self.loop.turn()
+        self._after()
+
     def until(self, over: Callable[[], bool]) -> None:
         """Turn until something is so."""
         for _ in range(MOST_TURNS):
             if over():
                 return
-            self.loop.turn()
+            self.turn()
         raise AssertionError(f"not over after {MOST_TURNS} turns")
 
     def result(self, arena: Arena, work: Work[Any], rank: Rank = Rank.PREFILL) -> Any:

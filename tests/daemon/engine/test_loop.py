@@ -13,6 +13,7 @@ from sessiond.adapters.base import BackendError, NoRoom, Sampling
 from sessiond.daemon.engine.kv_arena import KvArena
 from sessiond.daemon.engine.loop import Cancelled, Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
+from sessiond.daemon.engine.rates import Rates
 from sessiond.daemon.engine.schedule import Rank
 from sessiond.daemon.engine.work import Finish
 
@@ -118,6 +119,28 @@ def test_one_without_room_waits_until_there_is_some() -> None:
     assert (one.error, two.error) == (None, None)
     assert place.arena.tokens("one") == [1] * 12 + fresh_answer([1] * 12, 1)
     assert place.arena.residence("one") == (0, 13)  # idle then, and in memory
+    place.arena.check_integrity()
+
+
+def test_two_that_come_back_from_memory_at_once_do_not_take_each_other_s_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is one sequence, and each needs it, twice: others part their runs."""
+    monkeypatch.setattr(Rates, "restoring_pays", lambda *_: True)
+    place = Place("one", "two", "beside one", "beside two", "busy", max_sequences=1)
+    held = {"one": [1] * 12, "two": [2] * 12}
+    for branch, tokens in held.items():
+        place.advance(branch, tokens)
+        place.advance(f"beside {branch}", tokens[:6])
+    place.advance("busy", [3])
+    place.context.batches.clear()
+    outcomes = [
+        place.loop.submit(place.arena, place.arena.logits(branch, tokens))[1]
+        for branch, tokens in held.items()
+    ]
+    place.loop.until(lambda: all(outcome.over for outcome in outcomes))
+    assert [outcome.value for outcome in outcomes] == [fresh_logits(tokens) for tokens in held.values()]
+    assert place.context.batches == [1, 1], "what memory kept was computed again"
     place.arena.check_integrity()
 
 

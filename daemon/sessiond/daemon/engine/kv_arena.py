@@ -248,6 +248,7 @@ class KvArena:
             return
         if done:
             self.rates.restored(size, time.monotonic() - began)
+            self._tree.walk(wish.branch, wish.tokens)  # before another wish takes it for what nobody holds
 
     def _decode(self, runs: list[tuple[Compute, Run]]) -> None:
         whole = True

@@ -195,6 +195,8 @@ class TokenTree:
     def ahead(self, branch: str, tokens: Sequence[int]) -> list[tuple[Node, int]]:
         """The nodes in memory along which `tokens` go on from the branch's tip, and how many tokens of each they match."""
         node, found = self.tips[branch], list[tuple[Node, int]]()
+        if not node.resident:
+            return found  # it has left the cells meanwhile: a walk comes first
         while node.end < len(tokens) and (child := node.children.get(tokens[node.end])) is not None:
             if child.resident:
                 break
