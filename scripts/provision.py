@@ -181,7 +181,14 @@ def drop_llama() -> None:
 
 def install(plan: build_llama.Plan) -> None:
     """Bring the environment to the lock; compile what has no wheel. The whole output goes to the build log."""
-    command = [*uv_pip("sync"), "--verbose", "--require-hashes", *plan.config_settings(), str(LOCK)]
+    command = [
+        *uv_pip("sync"),
+        "--verbose",
+        "--compile-bytecode",
+        "--require-hashes",
+        *plan.config_settings(),
+        str(LOCK),
+    ]
     progress = Progress("setup: llama.cpp")
     tail: deque[str] = deque(maxlen=LOG_LINES_SHOWN)
     with (

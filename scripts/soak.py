@@ -130,8 +130,19 @@ class LoadClient(threading.Thread):
         session.close()
 
 
-def soak(model: str, minutes: float, clients: int) -> dict[str, object]:
-    """Run the load and sample; what was found."""
+@dataclass(frozen=True)
+class Findings:
+    """What a soak found."""
+
+    turns: int
+    refused: int
+    faults: list[str]
+    growth: dict[str, float]
+    resident_mib: dict[str, int]
+
+
+def soak(model: str, minutes: float, clients: int) -> Findings:
+    """Run the load and sample."""
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="sd-") as name:
         folder = Path(name)
@@ -152,13 +163,8 @@ def soak(model: str, minutes: float, clients: int) -> dict[str, object]:
         name: statistics.median(sizes[2 * third :]) / statistics.median(sizes[third : 2 * third])
         for name, sizes in samples.items()
     }
-    return {
-        "turns": tally.turns,
-        "refused": tally.refused,
-        "faults": tally.faults[:10],
-        "growth": growth,
-        "resident_mib": {name: round(sizes[-1] / 2**20) for name, sizes in samples.items()},
-    }
+    resident = {name: round(sizes[-1] / 2**20) for name, sizes in samples.items()}
+    return Findings(tally.turns, tally.refused, tally.faults[:10], growth, resident)
 
 
 def _sample(pid: int, until: float) -> dict[str, list[int]]:
@@ -180,11 +186,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--clients", type=int, default=4)
     asked = parser.parse_args()
-    told = soak(asked.model, asked.minutes, asked.clients)
-    sys.stdout.write(json.dumps(told) + "\n")
-    growth = told["growth"]
-    assert isinstance(growth, dict)
-    return 1 if told["faults"] or max(growth.values()) > GROWTH else 0
+    found = soak(asked.model, asked.minutes, asked.clients)
+    sys.stdout.write(json.dumps(vars(found)) + "\n")
+    return 1 if found.faults or max(found.growth.values()) > GROWTH else 0
 
 
 if __name__ == "__main__":

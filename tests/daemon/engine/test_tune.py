@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import psutil
 import pytest
 from tests.daemon.engine.scripted import load
 
@@ -79,7 +80,7 @@ def test_without_variants_nothing_is_measured() -> None:
 def test_a_busy_machine_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load("scripted-kv:")
     monkeypatch.setattr(type(model), "variants", lambda _self, settings: [settings, settings])
-    monkeypatch.setattr(tune.psutil, "cpu_percent", lambda interval: 90.0)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: 90.0)
     assert tune.measure(model) == wire.Measured([], busy=True)
 
 
@@ -88,7 +89,7 @@ def test_every_variant_has_its_laps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         type(model), "variants", lambda _self, settings: [settings, replace(settings, num_ubatch=7)]
     )
-    monkeypatch.setattr(tune.psutil, "cpu_percent", lambda interval: 0.0)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: 0.0)
     measured = tune.measure(model)
     assert [trial.settings.num_ubatch for trial in measured.trials][1] == 7
     assert [len(trial.laps) for trial in measured.trials] == [tune.LAPS] * 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
@@ -152,7 +152,9 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
 
 def _spent(context: Context) -> Timings:
     """The times of a request that came now."""
-    left: float | None = context.time_remaining()
+    left = cast(
+        "float | None", context.time_remaining()
+    )  # its annotation forgets that there may be no deadline
     return Timings(deadline=None if left is None else time.monotonic() + left)
 
 
