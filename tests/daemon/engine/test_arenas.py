@@ -230,6 +230,18 @@ def test_what_another_branch_moved_is_told_once() -> None:
     assert wire.Residence(wire.UNASKED, "two", 0, 20) in engine.heard()
 
 
+def test_a_check_says_where_everything_is() -> None:
+    engine = _Engine()
+    for branch, arena in (("one", "a"), ("two", "b")):
+        engine.open(branch, arena)
+        engine.advance(branch, [1] * 10)
+    engine.arenas.park("a")
+    assert engine.arenas.check() == wire.Checked({"one": (0, 10), "two": (10, 0)}, engine.tier.used)
+    engine.context("two").drop(0)
+    with pytest.raises(AssertionError):
+        engine.arenas.check()
+
+
 def test_cells_that_are_not_what_they_should_be_are_emptied(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

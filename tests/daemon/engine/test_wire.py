@@ -88,12 +88,14 @@ _FACTS = st.builds(
 )
 _OF: dict[type[Any], st.SearchStrategy[Any]] = {
     wire.Load: st.builds(wire.Load, _INT, _TEXT, _TEXT, _LOADING, _INT),
+    wire.Measure: st.builds(wire.Measure, _INT),
     wire.Tokenize: st.builds(wire.Tokenize, _INT, _few(_TEXT), _BOOL),
     wire.Pieces: st.builds(wire.Pieces, _INT, _BYTES),
     wire.Frame: st.builds(wire.Frame, _INT, _TEXT, _few(_TEXT)),
     wire.Open: st.builds(wire.Open, _INT, _TEXT, _TEXT, _CONTEXT, _TEXT, _INT),
     wire.Close: st.builds(wire.Close, _INT, _TEXT),
     wire.Park: st.builds(wire.Park, _INT, _TEXT),
+    wire.Check: st.builds(wire.Check, _INT),
     wire.Advance: st.builds(wire.Advance, _INT, _TEXT, _BYTES, _BYTES, _BOOL, st.none() | _FLOAT),
     wire.Generate: st.builds(
         wire.Generate, _INT, _TEXT, _BYTES, _SAMPLING, _INT, _few(_TEXT), st.none() | _FLOAT
@@ -107,7 +109,14 @@ _OF: dict[type[Any], st.SearchStrategy[Any]] = {
     wire.Generated: st.builds(wire.Generated, _TEXT, _TEXT, _INT, _BYTES, _FLOAT, _FLOAT),
     wire.RawLogits: st.builds(wire.RawLogits, _BYTES),
     wire.Loaded: st.builds(wire.Loaded, _FACTS, _CONTEXT),
+    wire.Measured: st.builds(
+        wire.Measured,
+        _few(st.builds(wire.Trial, _CONTEXT, _few(st.builds(wire.Lap, _FLOAT, _FLOAT, _FLOAT)))),
+        _INT,
+        _BOOL,
+    ),
     wire.Framed: st.builds(wire.Framed, _few(_TEXT), _TEXT),
+    wire.Checked: st.builds(wire.Checked, st.dictionaries(_TEXT, st.tuples(_INT, _INT), max_size=3), _INT),
     wire.Nothing: st.just(wire.Nothing()),
     wire.Failed: st.builds(wire.Failed, _INT, _TEXT, _TEXT, _TEXT, _BYTES),
     wire.Progress: st.builds(wire.Progress, _INT, _INT, _INT),

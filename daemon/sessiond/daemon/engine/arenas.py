@@ -146,6 +146,13 @@ class Arenas:
         if place is not None:
             place.arena.park()
 
+    def check(self) -> wire.Checked:
+        """Compare all arenas with their backends. Raises AssertionError."""
+        for place in self._places.values():
+            place.arena.check_integrity()
+        residence = {branch: place.arena.residence(branch) for branch, place in self._by_branch.items()}
+        return wire.Checked(residence, self._tier.used)
+
     def idle(self) -> float | None:
         """What is to be done when there is nothing to do; in how many seconds to come again."""
         now = time.monotonic()

@@ -189,6 +189,12 @@ class Engine:
         """Have an arena give its cells back."""
         await self._process.ask(wire.Park(self._process.next_id(), arena))
 
+    async def check(self) -> wire.Checked:
+        """Where every branch is, after a comparison with the backend: for tests and for diagnosis."""
+        answer = await self._process.ask(wire.Check(self._process.next_id()))
+        assert isinstance(answer, wire.Checked)
+        return answer
+
     def listen(self, branch: str, moved: Moved) -> None:
         """Hear when KV of a branch moves without a job of its own."""
         self._moved[branch] = moved

@@ -86,6 +86,10 @@ class Park(Command, frozen=True, tag=True):
     arena: str
 
 
+class Check(Command, frozen=True, tag=True):
+    """Compare every arena with its backend. Answered by Done with Checked, or by Failed where they do not agree."""
+
+
 class Advance(Command, frozen=True, tag=True):
     """Bring a branch to tokens. Answered by Progress, then Done with Advanced."""
 
@@ -124,7 +128,19 @@ class Cancel(Command, frozen=True, tag=True):
 
 
 AnyCommand: TypeAlias = (
-    Load | Measure | Tokenize | Pieces | Frame | Open | Close | Park | Advance | Generate | Logits | Cancel
+    Load
+    | Measure
+    | Tokenize
+    | Pieces
+    | Frame
+    | Open
+    | Close
+    | Park
+    | Check
+    | Advance
+    | Generate
+    | Logits
+    | Cancel
 )
 
 
@@ -219,12 +235,31 @@ class Framed(msgspec.Struct, frozen=True, tag=True):
     template_digest: str
 
 
+class Checked(msgspec.Struct, frozen=True, tag=True):
+    """All arenas agree with their backend."""
+
+    residence: dict[str, tuple[int, int]]
+    """By branch, how many of its tokens are in cells, and how many follow in memory."""
+    memory_tier: int
+    """Bytes that are kept in memory."""
+
+
 class Nothing(msgspec.Struct, frozen=True, tag=True):
     """Done, and nothing to say."""
 
 
 Answer: TypeAlias = (
-    TokenLists | PieceList | Opened | Advanced | Generated | RawLogits | Loaded | Measured | Framed | Nothing
+    TokenLists
+    | PieceList
+    | Opened
+    | Advanced
+    | Generated
+    | RawLogits
+    | Loaded
+    | Measured
+    | Framed
+    | Checked
+    | Nothing
 )
 
 

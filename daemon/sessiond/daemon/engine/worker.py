@@ -109,6 +109,8 @@ class Worker:
                 self._loop.call(lambda: self._answer(command.id, lambda: measure(self._model)))
             case wire.Park():
                 self._loop.call(lambda: self._answer(command.id, lambda: self._park(command)))
+            case wire.Check():
+                self._loop.call(lambda: self._answer(command.id, self._arenas.check))
             case wire.Advance() | wire.Generate() | wire.Logits():
                 self._loop.call(lambda: self._submit(command))
             case wire.Load():
