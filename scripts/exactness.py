@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Is a warm answer the cold one? Random histories of turns against fresh prefills, on the real model.
 
-    .venv/bin/python scripts/exactness.py [--histories 200] [--mode deterministic|default|both] [--seed 1]
+    .venv/bin/python scripts/exactness.py [--histories 200] [--mode deterministic|default|both] [--seed 1] [--jobs 2]
 
 A history is a session on which prefixes are edited at random (insert, delete, replace; at the head, in the middle, at
 the tail; unicode; empty), suffixes are added and replaced, and answers are decoded. After every EnsurePrefix the counts
@@ -21,7 +21,9 @@ import secrets
 import sys
 from array import array
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 from sessiond.adapters.base import ContextSettings, Sampling
@@ -35,8 +37,13 @@ from sessiond.daemon.sessions.statuses import PrefixStatus, Timings
 from sessiond.daemon.sessions.suffix import SuffixRequest
 from sessiond.daemon.workspace.segment import Segment
 
+TOLERANCE = 0.72
+"""The largest difference of one logit in the default mode, which is what cold runs of different layout show: so much was
+seen between them. SmolLM2's logits span some 40. A run that sees more between its own cold runs goes by that."""
 WINDOW = 1024
 """Tokens. Long enough for several micro-batches, short enough for many histories."""
+COLD_EVERY = 4
+"""One history in so many is computed cold in other layouts too."""
 SINGLES = 6
 """Tokens that one cold run computes one by one at the end."""
 ODD = (101, 7, 64, 300)
@@ -60,8 +67,10 @@ class Findings:
     """Histories whose logits are not those of the fresh prefill, bit for bit."""
     greedy_differing: int = 0
     """Histories whose likeliest token is another one."""
+    cold_runs: int = 0
+    """Cold runs of other layouts."""
     greedy_differing_cold: int = 0
-    """Of the cold runs of other layouts, three for each history, those whose likeliest token is another one."""
+    """Those of them whose likeliest token is another one."""
     largest: float = 0.0
     largest_cold: float = 0.0
 
@@ -70,10 +79,9 @@ class Findings:
         told = list(self.wrong_counts)
         if mode == "deterministic" and self.differing:
             told.append(f"{self.differing} histories differ from their fresh prefill")
-        if mode == "default" and self.largest > self.largest_cold:
-            told.append(
-                f"a logit differs by {self.largest:.3f}, and between cold runs by {self.largest_cold:.3f}"
-            )
+        tolerance = max(TOLERANCE, self.largest_cold)
+        if mode == "default" and self.largest > tolerance:
+            told.append(f"a logit differs by {self.largest:.3f}, and {tolerance:.3f} is the tolerance")
         return told
 
 
@@ -179,23 +187,51 @@ async def other_layouts(session: Session, tokens: list[int]) -> list[array[float
     ]
 
 
-async def examine(mode: str, histories: int, seed: int) -> Findings:
-    """Run the histories of one mode."""
-    registry = SessionRegistry(ModelCatalog("", []).resolve, max_sessions=histories + 1)
+def examine_all(mode: str, histories: int, seed: int, jobs: int) -> Findings:
+    """Run the histories of one mode, spread over processes of one thread each."""
+    if jobs == 1:
+        return asyncio.run(examine(mode, range(histories), seed))
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        parts = [range(index, histories, jobs) for index in range(jobs)]
+        found = list(pool.map(_examine_apart, [mode] * jobs, parts, [seed] * jobs))
+    return Findings(
+        histories=sum(each.histories for each in found),
+        turns=sum(each.turns for each in found),
+        wrong_counts=[fault for each in found for fault in each.wrong_counts],
+        differing=sum(each.differing for each in found),
+        greedy_differing=sum(each.greedy_differing for each in found),
+        cold_runs=sum(each.cold_runs for each in found),
+        greedy_differing_cold=sum(each.greedy_differing_cold for each in found),
+        largest=max(each.largest for each in found),
+        largest_cold=max(each.largest_cold for each in found),
+    )
+
+
+def _examine_apart(mode: str, numbers: Sequence[int], seed: int) -> Findings:
+    return asyncio.run(examine(mode, numbers, seed, threads=1))
+
+
+async def examine(mode: str, numbers: Sequence[int], seed: int, threads: int = 0) -> Findings:
+    """Run the histories of these numbers in one mode."""
+    registry = SessionRegistry(ModelCatalog("", []).resolve, max_sessions=2)
     findings = Findings()
     try:
-        for number in range(histories):
+        for number in numbers:
             rng = random.Random(f"{seed}-{number}")
             config = SessionConfig(
                 context=ContextSettings(
-                    num_ctx=WINDOW, num_ubatch=128, deterministic=mode == "deterministic"
+                    num_ctx=WINDOW,
+                    num_ubatch=128,
+                    num_threads=threads,
+                    num_threads_batch=threads,
+                    deterministic=mode == "deterministic",
                 ),
                 prompt_format=rng.choice(["", "raw"]),
             )
             # A workspace of its own, so that what other histories computed is not there.
             session, _ = await registry.open(OpenRequest(Path(f"/history {number}"), "", "", config))
             await History(session, rng, findings).run()
-            await _compare(session, findings, cold_too=mode == "default")
+            await _compare(session, findings, cold_too=mode == "default" and number % COLD_EVERY == 0)
             await registry.close(session.name)
     finally:
         await registry.stop()
@@ -212,6 +248,7 @@ async def _compare(session: Session, findings: Findings, *, cold_too: bool) -> N
     findings.largest = max(findings.largest, _apart(warm, cold))
     if cold_too:
         for other in await other_layouts(session, tokens):
+            findings.cold_runs += 1
             findings.greedy_differing_cold += _likeliest(other) != _likeliest(cold)
             findings.largest_cold = max(findings.largest_cold, _apart(other, cold))
 
@@ -230,10 +267,13 @@ def main() -> int:
     parser.add_argument("--histories", type=int, default=200)
     parser.add_argument("--mode", choices=["deterministic", "default", "both"], default="both")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="processes of one thread each; 1 takes all threads"
+    )
     asked = parser.parse_args()
     faults: list[str] = []
     for mode in ["deterministic", "default"] if asked.mode == "both" else [asked.mode]:
-        findings = asyncio.run(examine(mode, asked.histories, asked.seed))
+        findings = examine_all(mode, asked.histories, asked.seed, asked.jobs)
         faults += findings.faults(mode)
         sys.stdout.write(json.dumps({"mode": mode, **vars(findings)}) + "\n")
     return 1 if faults else 0

@@ -14,7 +14,7 @@ SEED = 7
 @pytest.mark.model
 @pytest.mark.parametrize("mode", ["deterministic", "default"])
 async def test_a_warm_answer_is_the_cold_one(mode: str) -> None:
-    findings = await examine(mode, HISTORIES, SEED)
+    findings = await examine(mode, range(HISTORIES), SEED)
     assert findings.histories == HISTORIES
     assert findings.turns > 2 * HISTORIES
     assert findings.faults(mode) == []
