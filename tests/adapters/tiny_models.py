@@ -1,7 +1,8 @@
-"""Small GGUF models of the kinds that cannot cut a sequence, with random weights from a fixed seed.
+"""Small GGUF models with random weights from a fixed seed, one of each kind of memory.
 
-They say nothing of sense, and each token of theirs depends on exactly what the kind's memory keeps: a sliding window
-of cells, a recurrent state, or a state beside cells. A file has a few hundred kilobytes and is written in no time.
+They say nothing of sense, and each token of theirs depends on exactly what the kind's memory keeps: cells, a sliding
+window of cells, a recurrent state, or a state beside cells. A file has a few hundred kilobytes and is written in no
+time.
 """
 
 from __future__ import annotations
@@ -51,6 +52,21 @@ class _Weights:
         """Numbers near `around` that take part one by one."""
         values = around + spread * self._random.standard_normal((rows, columns))
         self._writer.add_tensor(name, values.astype(np.float32))
+
+
+def plain(path: Path, layers: int = 4) -> None:
+    """Llama: cells for each token, and nothing else."""
+
+    def describe(writer: gguf.GGUFWriter) -> None:
+        _describe_attention(writer, [_HEADS] * layers)
+        writer.add_rope_dimension_count(_WIDTH // _HEADS)
+
+    def fill(weights: _Weights) -> None:
+        for layer in range(layers):
+            _attention(weights, f"blk.{layer}")
+            _feed_forward(weights, f"blk.{layer}")
+
+    _write(path, "llama", layers, describe, fill)
 
 
 def sliding_window(path: Path, layers: int = 4) -> None:
@@ -108,6 +124,7 @@ def hybrid(path: Path, layers: int = 4) -> None:
 
 
 KINDS: dict[str, Callable[[Path, int], None]] = {
+    "plain": plain,
     "sliding-window": sliding_window,
     "recurrent": recurrent,
     "hybrid": hybrid,

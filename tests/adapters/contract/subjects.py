@@ -83,6 +83,7 @@ SUBJECTS = {
         # Control characters and the first bytes of characters in planes 4 to 11; the others are not in UTF-8.
         bytes_without_token=frozenset({0x04, 0x06, 0x13, 0x14, 0x16, 0x1D, 0xF1, 0xF2}),
     ),
+    "llama-cpp-plain": _tiny_subject("plain"),
     "llama-cpp-sliding-window": _tiny_subject("sliding-window"),
     "llama-cpp-recurrent": _tiny_subject("recurrent"),
     "llama-cpp-hybrid": _tiny_subject("hybrid"),

@@ -121,7 +121,7 @@ def test_a_damaged_piece_leaves_what_was_there(kv: KvBench) -> None:
 
 
 def test_without_room_nothing_of_a_piece_is_loaded(kv: KvBench) -> None:
-    context, tokens = kv.open_branching(num_ctx=256), tokens_of(kv.model, 121)
+    context, tokens = kv.open(num_ctx=256), tokens_of(kv.model, 121)
     prefill(context, 0, tokens[:-1])
     piece = context.save(0, 20)
     assert context.truncate(0, 20)

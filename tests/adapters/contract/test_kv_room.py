@@ -16,7 +16,7 @@ def _only_with_cells(kv: KvBench) -> None:
 
 
 def test_without_room_nothing_is_computed(kv: KvBench) -> None:
-    context = kv.open_branching(num_ctx=256)
+    context = kv.open(num_ctx=256)
     tokens = tokens_of(kv.model, context.settings.num_ctx)
     prefill(context, 0, tokens[:-100])
     # More than one micro-batch would fit: it must not be computed either.
@@ -37,7 +37,7 @@ def test_all_cells_can_be_used(kv: KvBench) -> None:
 
 
 def test_a_drop_makes_room(kv: KvBench) -> None:
-    context = kv.open_branching(num_ctx=256)
+    context = kv.open(num_ctx=256)
     tokens = tokens_of(kv.model, 60)
     prefill(context, 0, tokens_of(kv.model, context.settings.num_ctx - 20))
     with pytest.raises(NoRoom):

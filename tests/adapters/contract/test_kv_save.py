@@ -104,7 +104,7 @@ def test_a_sequence_that_holds_something_is_not_loaded_into(kv: KvBench) -> None
 def test_without_room_nothing_is_loaded(kv: KvBench) -> None:
     if not kv.has_cells:
         pytest.skip("each sequence is one state, however long it is")
-    context = kv.open_branching(num_ctx=256)
+    context = kv.open(num_ctx=256)
     tokens = tokens_of(kv.model, 101)
     prefill(context, 0, tokens[:-1])
     state = context.save(0)

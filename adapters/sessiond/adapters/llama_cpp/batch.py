@@ -59,3 +59,12 @@ class Batch:
             start = end
         self._native.n_tokens = start
         return self._native, rows
+
+    def want_more(self, width: int, grain: int) -> None:
+        """Want logits of further rows, so that in each micro-batch of `grain` rows those of none or of a multiple of
+        `width` rows are computed. There must be as many rows.
+        """
+        for start in range(0, self._native.n_tokens, grain):
+            wanted = self._wanted[start : min(start + grain, self._native.n_tokens)]
+            missing = -int(wanted.sum()) % width
+            wanted[np.flatnonzero(wanted == 0)[:missing]] = 1

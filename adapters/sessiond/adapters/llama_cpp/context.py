@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sessiond.adapters.base import (
@@ -31,21 +32,38 @@ from sessiond.adapters.llama_cpp.state import check_state
 from sessiond.adapters.llama_cpp.tuning import CACHE_TYPES
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a context is made of, beside what its settings say."""
+
+    max_sequences: int
+    """Sequences for others."""
+    own_sequences: int = 1
+    """Sequences for the context's own use, numbered behind those."""
+    row_width: int = 1
+    """Rows of a micro-batch are a multiple of this."""
+    key_type: int | None = None
+    """The type of the keys in ggml.h, if it is not that of the values."""
+
+
 class LlamaContext:
     """See `sessiond.adapters.base.KvContext`.
 
-    llama.cpp has one sequence more than `max_sequences`. It is empty between any two calls: parts are put together
-    and taken apart there.
+    llama.cpp has one sequence more than `max_sequences`, the scratch. It is empty between any two calls: parts are
+    put together and taken apart there.
     """
 
     aborts_by_itself = True
     """Whether llama.cpp may stop in the middle of a micro-batch."""
-    spare = 0
-    """Tokens of room beside what the settings promise."""
+    ordered = False
+    """Whether the cells of a sequence stand in the order of their positions."""
 
-    def __init__(self, model: Any, vocab_size: int, settings: ContextSettings, shape: KvShape) -> None:
+    def __init__(
+        self, model: Any, vocab_size: int, settings: ContextSettings, shape: KvShape, plan: Plan | None = None
+    ) -> None:
+        plan = self._plan = plan or Plan(shape.max_sequences)
         self.settings = settings
-        self.max_sequences = self._most_sequences(shape)
+        self.max_sequences = plan.max_sequences
         self.cells = settings.num_cells
         self.cell_bytes = shape.cell_bytes(settings)
         self._shape = shape
@@ -55,20 +73,15 @@ class LlamaContext:
         self._rows: list[int] = []
         low = self._low = library()
         forget_log()
-        params = _params(settings, self.spare)
-        params.n_seq_max = self.max_sequences + 1
-        # One for each sequence at most. llama.cpp asserts that it is not below the number of sequences, and would
-        # otherwise set aside room for the logits of a whole micro-batch.
-        params.n_outputs_max = self.max_sequences + 1
-        self._native = low.llama_init_from_model(model, params)
+        self._native = low.llama_init_from_model(model, _params(settings, plan))
         if not self._native:
             raise BackendError(f"no context of {settings.num_cells} cells could be made: {last_words()}")
-        self._sequences = Sequences(self._native)
+        self._sequences = self._make_sequences(self._native)
         self._listen_to(self._flag if self.aborts_by_itself else None)
-        self._batch = Batch(settings.num_batch + self.spare)
+        self._batch = Batch(settings.num_batch + plan.row_width - 1)
 
-    def _most_sequences(self, shape: KvShape) -> int:
-        return shape.max_sequences
+    def _make_sequences(self, native: Any) -> Sequences:
+        return Sequences(native)
 
     def decode(self, runs: Sequence[Run]) -> None:
         """See `KvContext.decode`."""
@@ -77,6 +90,7 @@ class LlamaContext:
 
     def _compute(self, runs: Sequence[Run]) -> None:
         batch, rows = self._batch.fill(runs)
+        self._batch.want_more(self._plan.row_width, _grain(self.settings, self._plan))
         self._rows = []
         forget_log()
         outcome = self._low.llama_decode(self._native, batch)
@@ -199,7 +213,7 @@ class LlamaContext:
             raise BackendError(f"sequence {sequence} does not end at {start}")
         if self._shape.layout is None:
             raise Unsupported("snapshot")
-        end = check_state(state, self._shape.layout, start, self._shape.window)
+        end = check_state(state, self._shape.layout, start, window=self._shape.window, ordered=self.ordered)
         if end - start > self.cells:
             raise NoRoom(f"{end - start} positions in {self.cells} cells")
         if end == start:
@@ -244,18 +258,29 @@ class LlamaContext:
             self._native = None
 
 
-def _params(settings: ContextSettings, spare: int) -> Any:
+def _grain(settings: ContextSettings, plan: Plan) -> int:
+    """Rows of a full micro-batch."""
+    return max(settings.num_ubatch // plan.row_width, 1) * plan.row_width
+
+
+def _params(settings: ContextSettings, plan: Plan) -> Any:
     low = library()
     params = low.llama_context_default_params()
-    params.n_ctx = settings.num_cells + spare
-    params.n_batch = settings.num_batch + spare
-    params.n_ubatch = settings.num_ubatch + spare
+    fillers = plan.row_width - 1
+    params.n_ctx = settings.num_cells + fillers
+    params.n_batch = settings.num_batch + fillers
+    params.n_ubatch = _grain(settings, plan)
+    params.n_seq_max = plan.max_sequences + plan.own_sequences
+    # At most one for each sequence, and what fills its micro-batch up. llama.cpp asserts that it is not below the
+    # number of sequences, and would otherwise set aside room for the logits of a whole micro-batch.
+    params.n_outputs_max = params.n_seq_max * plan.row_width
     params.n_threads = settings.num_threads
     params.n_threads_batch = settings.num_threads_batch
     params.flash_attn_type = (
         low.LLAMA_FLASH_ATTN_TYPE_ENABLED if settings.flash_attn else low.LLAMA_FLASH_ATTN_TYPE_DISABLED
     )
-    params.type_k = params.type_v = CACHE_TYPES[settings.kv_cache_type].native
+    params.type_v = CACHE_TYPES[settings.kv_cache_type].native
+    params.type_k = params.type_v if plan.key_type is None else plan.key_type
     params.rope_freq_base = settings.rope_freq_base
     params.rope_freq_scale = settings.rope_freq_scale
     params.kv_unified = True

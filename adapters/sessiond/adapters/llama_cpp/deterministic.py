@@ -1,88 +1,90 @@
-"""A context whose logits depend on its tokens alone, bit for bit, whatever happened before.
+"""How a context is made whose logits depend on the tokens of a sequence alone, whatever happened before.
 
-What llama.cpp computes on a CPU depends a little on the shape of the work: flash attention takes three different
-paths by the number of rows, a matrix product with one row is another kernel than one with many, and cells of
-others between a branch's own change the order of a sum. So here
+What llama.cpp computes depends a little on the shape of the work. On a CPU its flash attention takes one of three
+paths by the number of rows and cells, a matrix product with one row is another kernel than one with many, and cells
+in another order, or of others in between, change the order of a sum. There are two kinds of context that avoid it:
 
-- flash attention is off, unless the cells are quantized;
-- one sequence holds all, so that position p is always in cell p;
-- no micro-batch is narrower than a width from which on rows do not notice each other: it is filled up with rows
-  of a second sequence that is dropped at once.
+- `shared`: many sequences. Flash attention is on, with keys and values of different types or quantized: then it has
+  one path, which passes over cells of others. Cells stand in the order of positions (`ordered`).
+- `single`: one sequence, in which position p is in cell p. Flash attention is off, unless the cells are quantized.
 
-The width is found by trial when the first such context of a model is made, on the machine and build at hand. If no
-width will do, the context is refused: nothing is promised that was not seen.
+Both fill micro-batches up to a width (`padded`). Which kind and which width do it is found by trial (`trial`) when
+the first such context of a model is made, on the machine and build at hand, and told as `shared/1` or `single/2` in
+`ContextSettings.variant`. If none does, the context is refused: nothing is promised that was not seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 
-from sessiond.adapters.base import NoRoom, Run, SettingsError
-from sessiond.adapters.llama_cpp.context import LlamaContext
-from sessiond.adapters.llama_cpp.shape import KvShape
+from sessiond.adapters.base import ContextSettings, SettingsError
+from sessiond.adapters.llama_cpp.padded import PaddedContext, SharedContext, SingleContext
+from sessiond.adapters.llama_cpp.trial import CELLS, WIDTHS, find_row_width
+from sessiond.adapters.llama_cpp.tuning import CACHE_TYPES, DEFAULT_GRAIN
 
-WIDTHS = (1, 2, 4, 8, 16, 32, 64)
-_TRIAL = 300
-"""Tokens of the trial: more than the 256 cells by which llama.cpp grows its attention."""
-_TRIAL_SINGLES = 12
+_KINDS: dict[str, type[PaddedContext]] = {"shared": SharedContext, "single": SingleContext}
 
-
-class DeterministicContext(LlamaContext):
-    """See the module."""
-
-    spare = WIDTHS[-1]
-    row_width = 1
-    """Rows of a micro-batch are a multiple of this."""
-
-    def _most_sequences(self, shape: KvShape) -> int:
-        return 1
-
-    def decode(self, runs: Sequence[Run]) -> None:
-        """See `KvContext.decode`: one micro-batch after the other, each filled up."""
-        self._check(runs)
-        [run] = runs
-        if run.position + len(run.tokens) > self.cells:  # the spare cells are not for it
-            raise NoRoom(f"no cells for {len(run.tokens)} more tokens")
-        grain = max(self.row_width, self.settings.num_ubatch // self.row_width * self.row_width)
-        for start in range(0, len(run.tokens), grain):
-            tokens = run.tokens[start : start + grain]
-            last = start + len(tokens) == len(run.tokens)
-            piece = Run(run.sequence, run.position + start, tokens, run.want_logits and last)
-            missing = -len(tokens) % self.row_width
-            if not missing:
-                self._compute([piece])
-                continue
-            try:
-                self._compute([piece, Run(self._scratch, 0, [tokens[0]] * missing)])
-            finally:
-                self._sequences.remove(self._scratch)
+Make = Callable[[type[PaddedContext], ContextSettings, int], PaddedContext]
+"""Makes a context of a kind with settings and a row width."""
 
 
-def find_row_width(make: Callable[[int], DeterministicContext], vocab_size: int) -> int:
-    """The narrowest width at which chunks and single tokens give the logits of one big batch.
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A way to make a deterministic context."""
 
-    `make` gives a small context with a given width. Raises SettingsError if there is none.
-    """
-    # Any tokens will do, as long as they differ.
-    tokens = [(index * 7919 + 13) % vocab_size for index in range(_TRIAL)]
-    whole = _trial(make, WIDTHS[-1], tokens, [_TRIAL])
-    singles = [_TRIAL - _TRIAL_SINGLES] + [1] * _TRIAL_SINGLES
-    for width in WIDTHS:
-        odd = [101, 7, _TRIAL - 108]
-        if all(_trial(make, width, tokens, chunks) == whole for chunks in (singles, odd)):
-            return width
-    raise SettingsError("deterministic", "this build's results depend on the shape of a batch")
+    kind: str
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.width}"
+
+    def settings(self, asked: ContextSettings) -> ContextSettings:
+        """The settings of a context of this variant."""
+        quantized = CACHE_TYPES[asked.kv_cache_type].quantized
+        flash_attn = self.kind == "shared" or quantized or bool(asked.flash_attn)
+        return replace(asked, flash_attn=flash_attn, variant=str(self))
 
 
-def _trial(
-    make: Callable[[int], DeterministicContext], width: int, tokens: Sequence[int], chunks: Sequence[int]
-) -> bytes:
-    context = make(width)
-    try:
-        at = 0
-        for size in chunks:
-            context.decode([Run(0, at, tokens[at : at + size], want_logits=True)])
-            at += size
-        return context.logits(0)
-    finally:
-        context.close()
+class Deterministic:
+    """Makes deterministic contexts of one model, and remembers what was found for them."""
+
+    def __init__(self, make: Make, vocab_size: int, *, on_gpu: bool) -> None:
+        self._make = make
+        self._vocab_size = vocab_size
+        self._on_gpu = on_gpu
+        self._found: dict[tuple[object, ...], Variant] = {}
+
+    def new_context(self, settings: ContextSettings) -> PaddedContext:
+        """A context with these settings, of which only attention may be open. Raises SettingsError."""
+        key = (settings.flash_attn, settings.kv_cache_type, settings.num_threads, settings.num_threads_batch)
+        variant = self._given(settings) or self._found.get(key)
+        if variant is None:
+            variant = self._found[key] = self._find(settings)
+        return self._open(settings, variant)
+
+    def _open(self, settings: ContextSettings, variant: Variant) -> PaddedContext:
+        return self._make(_KINDS[variant.kind], variant.settings(settings), variant.width)
+
+    def _given(self, settings: ContextSettings) -> Variant | None:
+        """The variant that the settings name, if they could have got it from here."""
+        known = (Variant(kind, width) for kind in self._kinds(settings) for width in WIDTHS)
+        return next((variant for variant in known if str(variant) == settings.variant), None)
+
+    def _kinds(self, settings: ContextSettings) -> Iterator[str]:
+        # On a GPU, attention over two types of cells may be moved to the CPU, together with all cells each time.
+        if settings.flash_attn is not False and not self._on_gpu:
+            yield "shared"
+        yield "single"
+
+    def _find(self, settings: ContextSettings) -> Variant:
+        small = replace(settings, num_ctx=CELLS, num_cells=CELLS, num_batch=CELLS, num_ubatch=DEFAULT_GRAIN)
+        for kind in self._kinds(settings):
+            width = find_row_width(partial(self._attempt, small, kind), self._vocab_size)
+            if width is not None:
+                return Variant(kind, width)
+        raise SettingsError("deterministic", "this build's results depend on the shape of a batch")
+
+    def _attempt(self, settings: ContextSettings, kind: str, width: int) -> PaddedContext:
+        return self._open(settings, Variant(kind, width))

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import importlib.metadata
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,10 +21,11 @@ from sessiond.adapters.base import (
     SettingsError,
 )
 from sessiond.adapters.llama_cpp.context import LlamaContext
-from sessiond.adapters.llama_cpp.deterministic import DeterministicContext, find_row_width
+from sessiond.adapters.llama_cpp.deterministic import Deterministic
 from sessiond.adapters.llama_cpp.devices import free_gpu_memory
 from sessiond.adapters.llama_cpp.gguf_head import check_model_file, file_digest
 from sessiond.adapters.llama_cpp.library import forget_log, last_words, library
+from sessiond.adapters.llama_cpp.padded import PaddedContext
 from sessiond.adapters.llama_cpp.sampler import SamplerChain
 from sessiond.adapters.llama_cpp.shape import KvShape, find_shape
 from sessiond.adapters.llama_cpp.stateful import StatefulContext
@@ -51,13 +51,13 @@ class LlamaModel:
         if not self._native:
             raise ModelLoadError(f"llama.cpp cannot load {path}: {last_words() or 'no reason given'}")
         self._contexts: list[LlamaContext] = []
-        self._row_widths: dict[tuple[object, ...], int] = {}
         self._loras = [self._lora(lora.path) for lora in settings.loras]
         self._settings = settings
         self._vocab = Vocab(self._native)
         self._on_gpu = bool(low.llama_supports_gpu_offload()) and settings.num_gpu_layers != 0
         self._trained = self._defaults()
         self._shape = find_shape(self._native, self._probe)
+        self._deterministic = Deterministic(self._padded, self._vocab.facts.size, on_gpu=self._on_gpu)
         self.facts = self._facts(path)
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
@@ -85,35 +85,23 @@ class LlamaModel:
     def new_context(self, settings: ContextSettings) -> LlamaContext:
         """See `Model.new_context`."""
         resolved = resolve(settings, self._trained, on_gpu=self._on_gpu)
-        if resolved.deterministic:
-            if not self._shape.can_cut:
-                raise SettingsError("deterministic", "this model's memory is not made of cells alone")
-            context: LlamaContext = self._deterministic(resolved)
+        if not resolved.deterministic:
+            kind = StatefulContext if self._shape.recurrent else LlamaContext
+            context = self._with_loras(kind(self._native, self._vocab.facts.size, resolved, self._shape))
+        elif self._shape.can_cut:
+            context = self._deterministic.new_context(resolved)
         else:
-            context = self._context(StatefulContext if self._shape.recurrent else LlamaContext, resolved)
+            raise SettingsError("deterministic", "this model's memory is not made of cells alone")
         self._contexts = [*(each for each in self._contexts if not each.closed), context]
         return context
 
-    def _context(self, kind: type[AnyContext], settings: ContextSettings) -> AnyContext:
-        context = kind(self._native, self._vocab.facts.size, settings, self._shape)
+    def _padded(self, kind: type[PaddedContext], settings: ContextSettings, row_width: int) -> PaddedContext:
+        return self._with_loras(
+            kind(self._native, self._vocab.facts.size, settings, self._shape, row_width=row_width)
+        )
+
+    def _with_loras(self, context: AnyContext) -> AnyContext:
         context.use_loras(self._loras, [lora.scale for lora in self._settings.loras])
-        return context
-
-    def _deterministic(self, settings: ContextSettings) -> DeterministicContext:
-        """A context with the row width that a trial found, once for each kind of attention and cells."""
-
-        def small(width: int) -> DeterministicContext:
-            context = self._context(
-                DeterministicContext, replace(settings, num_ctx=512, num_cells=512, num_batch=512)
-            )
-            context.row_width = width
-            return context
-
-        key = (settings.flash_attn, settings.kv_cache_type, settings.num_threads, settings.num_threads_batch)
-        if key not in self._row_widths:
-            self._row_widths[key] = find_row_width(small, self._vocab.facts.size)
-        context = self._context(DeterministicContext, settings)
-        context.row_width = self._row_widths[key]
         return context
 
     def new_sampler(self, sampling: Sampling) -> SamplerChain:

@@ -81,10 +81,10 @@ def parts(state: bytes, layout: Layout) -> list[Part]:
     return found
 
 
-def check_state(state: bytes, layout: Layout, start: int, window: int) -> int:
+def check_state(state: bytes, layout: Layout, start: int, *, window: int, ordered: bool) -> int:
     """Where a sequence ends that gets these positions from `start` on. Raises BackendError for any doubt.
 
-    `window` is what the model's sliding windows see, or 0.
+    `window` is what the model's sliding windows see, or 0. `ordered` cells have to come in the order of positions.
     """
     found = parts(state, layout)
     positions = found[0].positions
@@ -93,7 +93,8 @@ def check_state(state: bytes, layout: Layout, start: int, window: int) -> int:
         _check_tail(positions, end, 1)
         return end
     end = start + len(positions)
-    if not np.array_equal(np.sort(positions), np.arange(start, end, dtype=np.int32)):
+    found_in_order = positions if ordered else np.sort(positions)
+    if not np.array_equal(found_in_order, np.arange(start, end, dtype=np.int32)):
         raise BackendError(f"the state does not hold the positions from {start} on, each once")
     if layout.attention > 1:
         _check_tail(found[1].positions, end, window)

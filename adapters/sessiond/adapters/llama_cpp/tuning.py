@@ -46,7 +46,7 @@ class ModelDefaults:
 
 
 def resolve(settings: ContextSettings, trained: ModelDefaults, *, on_gpu: bool) -> ContextSettings:
-    """The settings with nothing left open. Raises SettingsError for what llama.cpp would refuse or abort on."""
+    """The settings with nothing left open, but for attention if they are deterministic. Raises SettingsError for what llama.cpp would refuse or abort on."""
     kind = settings.kv_cache_type or "f16"
     if kind not in CACHE_TYPES:
         raise SettingsError("kv_cache_type", f"{kind!r} is none of {', '.join(CACHE_TYPES)}")
@@ -75,13 +75,13 @@ def resolve(settings: ContextSettings, trained: ModelDefaults, *, on_gpu: bool) 
     )
 
 
-def _flash_attn(settings: ContextSettings, *, quantized: bool, on_gpu: bool) -> bool:
+def _flash_attn(settings: ContextSettings, *, quantized: bool, on_gpu: bool) -> bool | None:
     """On where V is quantized, which needs it, and on a GPU. Elsewhere off: on CPUs small batches, which are what a
-    warm turn is made of, are four to eight times faster without (docs/architecture.md), and in deterministic mode
-    its results depend on the shape of a batch.
+    warm turn is made of, are four to eight times faster without (docs/architecture.md). In deterministic mode it
+    stays open: what is deterministic decides.
     """
     if settings.flash_attn is None:
-        return quantized or (on_gpu and not settings.deterministic)
+        return None if settings.deterministic and not quantized else quantized or on_gpu
     if quantized and not settings.flash_attn:
         raise SettingsError("flash_attn", "a quantized KV cache needs flash attention")
     return settings.flash_attn
