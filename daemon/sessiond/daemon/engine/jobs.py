@@ -21,7 +21,7 @@ Tell = Callable[[Any, float, float], wire.Answer]
 """A result as an answer, given how long the job waited and how long it took, in milliseconds."""
 
 Failed = Callable[[int, BaseException, list[int] | None], None]
-"""Hears of a command that failed, and what its branch holds."""
+"""Hears of a command that failed, and what its branch has in cells."""
 
 
 class JobMaker:
@@ -44,16 +44,12 @@ class JobMaker:
             answer = tell(result, (job.began - arrived) * 1e3, (ended - job.began) * 1e3)
             self._send(wire.Done(command.id, answer))
 
-        job = Job(
-            command.id,
-            command.branch,
-            arena,
-            rank,
-            work,
-            done,
-            lambda error: failed(command.id, error, arena.tokens(command.branch)),
-            due=_due(command, arena, tokens, arrived),
-        )
+        def failure(error: BaseException) -> None:
+            resident, _in_memory = arena.residence(command.branch)
+            failed(command.id, error, arena.tokens(command.branch)[:resident])
+
+        due_at = _due(command, arena, tokens, arrived)
+        job = Job(command.id, command.branch, arena, rank, work, done, failure, due=due_at)
         return job
 
     def _work(self, command: JobCommand, arena: Arena, tokens: list[int]) -> tuple[Work[Any], Rank, Tell]:

@@ -6,6 +6,7 @@ The arena on which nothing happened for longest gives its cells back first; one 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -53,6 +54,8 @@ class KvMemory:
         self.reserve = max(LEAST_RESERVE, int(total_memory() * RESERVE_SHARE))
         self._available = available
         self._arenas: dict[tuple[Engine, str], ArenaRecord] = {}
+        self.opening = asyncio.Lock()
+        """Held while a branch is opened, which may make an arena: the next one must see what that took."""
 
     @property
     def taken(self) -> int:
@@ -64,11 +67,12 @@ class KvMemory:
         free = max(0, self._available() - self.reserve)
         return min(free, max(0, self.most - self.taken)) if self.most else free
 
-    def belongs(self, engine: Engine, name: str, root: str) -> None:
-        """Say whose an arena is."""
-        record = self._arenas.get((engine, name))
-        if record is not None:
-            record.root = root
+    def opened(self, engine: Engine, name: str, root: str, opened: wire.Opened) -> None:
+        """A branch was opened for a workspace. Its arena counts from now on, not only once it tells of itself."""
+        if (engine, name) not in self._arenas:
+            cells = opened.settings.num_cells if opened.cell_bytes else 0
+            self.heard(engine, wire.ArenaState(wire.UNASKED, name, cells, cells * opened.cell_bytes))
+        self._arenas[engine, name].root = root
 
     def records(self) -> list[ArenaRecord]:
         """Every arena."""
@@ -80,8 +84,10 @@ class KvMemory:
             self._arenas.pop((engine, state.arena), None)
             return
         record = self._arenas.setdefault((engine, state.arena), ArenaRecord(engine, state.arena))
-        record.taken, record.cells = state.kv_bytes, state.cells
         record.needs = state.kv_bytes or record.needs
+        # Cells that were given back before a turn began there are taken again by it.
+        record.taken = state.kv_bytes or (record.needs if record.turns else 0)
+        record.cells = state.cells
         log.info(
             "arena.cells",
             arena=state.arena,
@@ -101,9 +107,10 @@ class KvMemory:
             return False
         oldest = min(idle, key=lambda record: record.used)
         log.info("arena.gives_way", arena=oldest.name, kv_bytes=oldest.taken)
+        # At once: a turn that begins there meanwhile asks for room again, and nobody is asked twice in one search.
+        oldest.taken = 0
         with contextlib.suppress(EngineDied, EngineFailed):
             await oldest.engine.park(oldest.name)
-        oldest.taken = 0  # whatever was told: nobody is asked twice in one search
         return True
 
     @contextlib.asynccontextmanager
@@ -121,6 +128,7 @@ class KvMemory:
                         f"the cells of this workspace take {record.needs} bytes, and {self.free()} are free "
                         f"beside a reserve of {self.reserve}"
                     )
+            record.taken = record.needs  # at once, so that no other turn counts on the same bytes
             yield
         finally:
             record.turns -= 1

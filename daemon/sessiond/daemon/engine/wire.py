@@ -279,7 +279,7 @@ class Failed(Event, frozen=True, tag=True):
     """The command failed. Nothing more comes for its id.
 
     `kind`: "cancelled", "no_room", "no_memory", "unsupported", "setting", "load" or "backend"; `field` is the setting or
-    feature; `held` is what the branch holds now, where a branch was meant.
+    feature; `held` is what the branch has in cells now, where a branch was meant.
     """
 
     kind: str

@@ -158,7 +158,9 @@ class SessionRegistry:
         arena = arena_name(request.workspace_root, settings)
         try:
             framing = await engine.framing(config.prompt_format, [])
-            opened = await self._open_branch(engine, session_id, arena, settings)
+            async with self.memory.opening:
+                opened = await self._open_branch(engine, session_id, arena, settings)
+                self.memory.opened(engine, arena, str(request.workspace_root or ""), opened)
         except EngineFailed as failed:
             if failed.kind == "unsupported":
                 raise UnsupportedFeature(failed.field, engine.facts.backend) from failed
@@ -178,7 +180,6 @@ class SessionRegistry:
             framing.template_digest,
             disable_bos=config.disable_bos,
         )
-        self.memory.belongs(engine, arena, str(request.workspace_root or ""))
         home = Home(engine, arena, self.memory, opened.cell_bytes)
         chosen = config.with_context(opened.settings)
         session = Session(session_id, home, identity, chosen, request.workspace_root, request.key)

@@ -96,6 +96,8 @@ class Session:
         """How many of the session's tokens, from the first, are in the backend's cells."""
         self._in_memory = 0
         """How many follow these in memory."""
+        self._common = 0
+        """How many of the session's tokens its branch held last: a turn that was cut short leaves it on another way."""
         self._miss: Miss | None = None
         self._closed = False
         self._fatal = ""
@@ -167,6 +169,7 @@ class Session:
         """Be what another session is, whose branch this one was opened at."""
         self._content = content
         self._resident, self._in_memory = parent._resident, parent._in_memory
+        self._common = parent._common
 
     # How it ends.
 
@@ -407,12 +410,13 @@ class Session:
 
     def _stands(self, count: int) -> None:
         """So many of its tokens, from the first, are in the backend's cells."""
-        self._resident, self._in_memory = count, 0
+        self._resident, self._in_memory, self._common = count, 0, count
 
     def _moved(self, resident: int, in_memory: int) -> None:
         """Others needed room, and KV of this session's branch moved."""
         if not self._turns.running and not self._closed and not self._fatal:
-            self._resident, self._in_memory = resident, in_memory
+            self._resident = min(resident, self._common)
+            self._in_memory = min(resident + in_memory, self._common) - self._resident
 
     def _held(self, held: Sequence[int]) -> None:
         """A job ended early: the branch holds these tokens, which may be fewer than the session's."""
