@@ -113,3 +113,42 @@ async def test_a_dead_engine_takes_nothing(registry: SessionRegistry) -> None:
     session.engine.process.kill(9)
     await session.engine.process._watch
     assert registry.memory.records() == []
+
+
+async def test_opens_at_once_do_not_count_on_the_same_bytes(registry: SessionRegistry) -> None:
+    await asyncio.gather(*(_open(registry, root) for root in ("/one", "/two", "/three")))
+    assert registry.memory.taken <= ROOM
+    assert set(_cells(registry)) == {"/one", "/two", "/three"}
+
+
+async def test_turns_that_wake_at_once_do_not_count_on_the_same_bytes(registry: SessionRegistry) -> None:
+    one = await _open(registry, "/one")
+    two = await _open(registry, "/two")
+    while await registry.memory.give_way():
+        pass
+    three = await _open(registry, "/three")
+    assert _cells(registry) == {"/one": 0, "/two": 0, "/three": 2 * WINDOW}
+    outcomes = await asyncio.gather(
+        *(_ensure(session, "A" * 60) for session in (one, two, three)), return_exceptions=True
+    )
+    assert registry.memory.taken <= ROOM
+    for outcome in outcomes:
+        assert isinstance(outcome, PrefixStatus | SessionUnavailable), outcome
+    assert not all(isinstance(outcome, SessionUnavailable) for outcome in outcomes)
+
+
+async def test_what_moves_after_a_turn_was_cut_short_is_not_taken_for_the_session(
+    registry: SessionRegistry,
+) -> None:
+    """Its branch stands on another way then."""
+    session = await _open(registry, "/one")
+    await _ensure(session, "A" * 20)
+    job = asyncio.create_task(_ensure(session, "A" * 8 + "B" * 60))
+    await asyncio.sleep(0.05)
+    job.cancel()
+    await asyncio.wait([job])
+    assert session.resident_tokens == 8
+    await registry.memory.give_way()
+    report = session.report()
+    assert (report.resident_tokens, sum(report.memory_by_segment)) == (0, 8)
+    assert (await _ensure(session, "A" * 20)).prefilled_tokens <= 12
