@@ -76,6 +76,12 @@ async def test_what_the_engine_cannot_do_is_told(process: EngineProcess) -> None
     assert await engine.logits("it", [1] * 8) == fresh_logits([1] * 8)
 
 
+async def _ask_until_it_is_dead(engine: Engine) -> None:
+    """Its other threads may still answer while one writes the last words."""
+    for number in itertools.count():
+        await engine.tokenize([f"b{number}"])
+
+
 async def test_death_by_signal(process: EngineProcess) -> None:
     engine = await _load(process)
     deaths: list[EngineDied] = []
@@ -83,8 +89,7 @@ async def test_death_by_signal(process: EngineProcess) -> None:
     waiting = asyncio.create_task(engine.tokenize(["a" * 1_000_000]))
     process.kill(signal.SIGABRT)
     with pytest.raises(EngineDied, match="SIGABRT") as raised:
-        for number in itertools.count():  # its other threads may answer while one writes the last words
-            await engine.tokenize([f"b{number}"])
+        await _ask_until_it_is_dead(engine)
     await asyncio.wait([waiting])
     assert raised.value.signal_number == signal.SIGABRT
     assert "last words" in raised.value.cause  # faulthandler's
