@@ -7,7 +7,8 @@ Both do the same work on the same tokens with the same settings, in turn, again 
 
 - a repeated EnsurePrefix over `depth` tokens (nothing to compute: milliseconds at the client);
 - the first token after a suffix of `suffix` tokens at that depth: at most 1.10 times the bare loop's, plus 5 ms;
-- a decode of `decode` tokens: at least 0.90 of the bare loop's speed.
+- a decode of `decode` tokens: at least 0.90 of the bare loop's speed;
+- how long after a deadline that passes within a prefill the engine is free again: under 100 ms, at worst.
 
 The bare loop lives in a process of its own that sleeps while the daemon works. Prints one JSON object; status 1 if a
 target was missed. Run it on a machine that does nothing else.
@@ -35,6 +36,7 @@ from sessiond.client import Client, Config, DecodeConfig, Session
 
 SOURCE = Path(__file__).resolve().parent.parent
 FIRST_TOKEN_RATIO, FIRST_TOKEN_EXTRA_MS, DECODE_RATIO, REPEATED_MS = 1.10, 5.0, 0.90, 10.0
+CANCEL_MS, CANCELS = 100.0, 5
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,25 @@ def text_of(client: Client, tokens: int, start: int = 0) -> tuple[str, list[int]
     raise RuntimeError("no text of that many tokens was found")
 
 
+def worst_cancel_ms(client: Client, prefix: str, num_ctx: int) -> float:
+    """From the moment at which a deadline passed within a prefill until the engine is free, at worst."""
+    session = client.open_session(key="cancel", config=Config(num_ctx=num_ctx, prompt_format="raw"))
+    took: list[float] = []
+    for number in range(CANCELS):
+        try:
+            session.ensure_prefix(text=f"{number} {prefix}", timeout=1.0 + number / 7)
+        except TimeoutError:
+            began = time.perf_counter()
+        else:
+            raise RuntimeError("the prefill ended before its deadline")
+        while session.explain().HasField("busy"):
+            time.sleep(0.001)
+        took.append((time.perf_counter() - began) * 1e3)
+        session.ensure_prefix(text=f"{number}")  # and the next call works
+    session.close()
+    return max(took)
+
+
 def measure(client: Client, asked: argparse.Namespace) -> dict[str, Any]:
     """The comparison."""
     prefix, prefix_ids = text_of(client, asked.depth)
@@ -188,8 +209,9 @@ def measure(client: Client, asked: argparse.Namespace) -> dict[str, Any]:
     floor.end()
     repeated = median_ms(lambda: session.ensure_prefix(text=prefix), 20)
     status = session.ensure_prefix(text=prefix).status
+    cancel = worst_cancel_ms(client, prefix, num_ctx)
     session.close()
-    return verdict(pairs, repeated, status.prefilled_tokens, cold_ms)
+    return verdict(pairs, repeated, status.prefilled_tokens, cold_ms, cancel)
 
 
 def verdict(
@@ -197,6 +219,7 @@ def verdict(
     repeated: float,
     prefilled: int,
     cold_ms: float,
+    cancel_ms: float,
 ) -> dict[str, Any]:
     """Medians, ratios and whether the targets were met."""
     first, bare_first = (statistics.median(pair[side][0] for pair in pairs) for side in (0, 1))
@@ -205,6 +228,7 @@ def verdict(
         "first_token": first <= FIRST_TOKEN_RATIO * bare_first + FIRST_TOKEN_EXTRA_MS,
         "decode": bare_decode / decode >= DECODE_RATIO,
         "repeated_prefix": repeated < REPEATED_MS and prefilled == 0,
+        "cancel": cancel_ms < CANCEL_MS,
     }
     return {
         "first_token_ms": first,
@@ -216,6 +240,7 @@ def verdict(
         "repeated_prefix_ms": repeated,
         "repeated_prefix_prefilled": prefilled,
         "cold_prefix_ms": cold_ms,
+        "worst_cancel_ms": cancel_ms,
         "load_average": os.getloadavg()[0],
         "met": met,
     }
@@ -238,6 +263,7 @@ def main() -> int:
             str(socket),
             "--state-dir",
             folder,
+            "--no-measure",  # the bare loop runs with the backend's own choice
         ]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as daemon:
             try:
