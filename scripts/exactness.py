@@ -37,9 +37,10 @@ from sessiond.daemon.sessions.statuses import PrefixStatus, Timings
 from sessiond.daemon.sessions.suffix import SuffixRequest
 from sessiond.daemon.workspace.segment import Segment
 
-TOLERANCE = 0.72
-"""The largest difference of one logit in the default mode, which is what cold runs of different layout show: so much was
-seen between them. SmolLM2's logits span some 40. A run that sees more between its own cold runs goes by that."""
+TOLERANCE = 0.93
+"""The largest difference of one logit in the default mode: what cold runs of other layouts showed, 150 of them over 50
+histories. SmolLM2's logits span some 40. A run that sees more between its own cold runs goes by that. Of 200 warm answers
+the largest difference was 1.14, beyond this: whether as many cold runs reach it too is still to be counted."""
 WINDOW = 1024
 """Tokens. Long enough for several micro-batches, short enough for many histories."""
 COLD_EVERY = 4
