@@ -20,8 +20,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.daemon.sessions.oracle import Oracle, ScriptedOracle
+from tests.daemon.sessions.oracle import EngineOracle, Oracle, ScriptedOracle
 from tests.daemon.sessions.world import Kind, Turn, World
+
+from sessiond.daemon.catalog import ModelCatalog
 
 _TEXT = st.lists(st.integers(0, 3), max_size=5)
 """By the numbers of its words."""
@@ -167,3 +169,23 @@ _KINDS_OF_WORLD = {
 @pytest.mark.parametrize("kind", _KINDS_OF_WORLD)
 def test_any_history_of_sessions_is_that_of_the_model(kind: str) -> None:
     assert _run(_KINDS_OF_WORLD[kind], ScriptedOracle(), examples=100, steps=50) > 1000
+
+
+_SMOLLM2_CELL = 23_040
+"""Bytes of KV for each token, in 16 bits."""
+
+
+@pytest.mark.model
+def test_any_history_of_sessions_on_a_real_model() -> None:
+    """Each answer is that of a fresh context, and the logits are, bit for bit."""
+    kind = Kind(
+        asyncio.run(ModelCatalog("", []).resolve("")),
+        words=("def path(name):\n", "    return self", " # TODO 東京", "import "),
+        moment_s=0.05,
+        window=128,
+        num_ubatch=32,
+        most_bytes=200 * _SMOLLM2_CELL,
+        memory_tier=1 << 30,
+        deterministic=True,
+    )
+    assert _run(kind, EngineOracle(), examples=12, steps=30) > 200
