@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,13 +53,15 @@ class Modelled:
     tail: list[int] = field(default_factory=list[int])
     in_doubt: bool = False
     """Its last turn was cut short: less of it may be said to be resident than is."""
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """What its turn must come to is known, and the turn itself has begun."""
 
     @property
     def tokens(self) -> list[int]:
         return [*self.prefix, *self.tail]
 
 
-Turn = Callable[[Modelled], Awaitable[None]]
+Turn = Callable[[Modelled], Coroutine[Any, Any, None]]
 
 
 def _segments(texts: Sequence[str]) -> PrefixRequest:
@@ -72,14 +74,19 @@ class World:
     def __init__(self, kind: Kind, oracle: Oracle) -> None:
         self.kind = kind
         self._oracle = oracle
-        self.sessions: dict[str, Modelled] = {}
         self.steps = self.turns = 0
+        self._begin()
 
+    def _begin(self) -> None:
         async def same(model: str) -> str:
-            return model or kind.model
+            return model or self.kind.model
 
+        self.sessions: dict[str, Modelled] = {}
         self.registry = SessionRegistry(
-            same, 64, memory=KvMemory(kind.most_bytes, lambda: UNLIMITED), memory_tier=kind.memory_tier
+            same,
+            64,
+            memory=KvMemory(self.kind.most_bytes, lambda: UNLIMITED),
+            memory_tier=self.kind.memory_tier,
         )
 
     # Sessions come and go.
@@ -95,9 +102,12 @@ class World:
         self.sessions[name] = Modelled(session)
 
     async def open_both(self, one: str, two: str) -> None:
-        """A session in each of two workspaces, at once: where memory is short, one of them may have to wait."""
+        """A session in each of two workspaces, at once: where memory is short, one of them may have to ask again."""
         opened = await asyncio.gather(self.open(one, "/one"), self.open(two, "/two"), return_exceptions=True)
-        assert all(each is None or isinstance(each, SessionUnavailable) for each in opened), opened
+        for name, root, outcome in zip((one, two), ("/one", "/two"), opened, strict=True):
+            assert outcome is None or isinstance(outcome, SessionUnavailable), outcome
+            if outcome is not None:
+                await self.open(name, root)
 
     async def fork(self, name: str, parent: str) -> None:
         """A session that is what another one is."""
@@ -112,8 +122,7 @@ class World:
 
     async def close_within(self, name: str, turn: Turn, seconds: float) -> None:
         """Close a session while a turn runs on it."""
-        modelled = self.sessions[name]
-        task = asyncio.ensure_future(turn(modelled))
+        task = await self._begun(self.sessions[name], turn)
         await asyncio.sleep(seconds)
         await self.close(name)
         [outcome] = await asyncio.gather(task, return_exceptions=True)
@@ -131,6 +140,7 @@ class World:
 
         async def turn(it: Modelled) -> None:
             target = await self._tokens(it, *texts)
+            it.begun.set()
             if len(target) > self.kind.window:
                 await self._overflows(it, it.session.ensure_prefix(request, Timings()))
                 return
@@ -149,6 +159,7 @@ class World:
         async def turn(it: Modelled) -> None:
             base = it.prefix if replace else it.tokens
             added = await self._tokens(it, text)
+            it.begun.set()
             if len(base) + len(added) > self.kind.window:
                 await self._overflows(it, it.session.prefill_suffix(request, Timings()))
                 return
@@ -165,9 +176,11 @@ class World:
         async def turn(it: Modelled) -> None:
             parts = it.session.decode(request, Timings())
             if len(it.tokens) + most > self.kind.window or not it.tokens:
+                it.begun.set()
                 await self._overflows(it, anext(parts))
                 return
             answer = await self._oracle.answer(it.session, it.tokens, most)
+            it.begun.set()
             await self._follow(it, parts, it.prefix, [], it.tail + answer)
 
         return turn
@@ -180,9 +193,11 @@ class World:
             prefix, suffix = await self._tokens(it, *texts), await self._tokens(it, text)
             parts = it.session.complete(*asked, Timings())
             if len(prefix) + len(suffix) + most > self.kind.window or not prefix + suffix:
+                it.begun.set()
                 await self._overflows(it, anext(parts))
                 return
             answer = await self._oracle.answer(it.session, prefix + suffix, most)
+            it.begun.set()
             await self._follow(it, parts, prefix, suffix, suffix + answer)
 
         return turn
@@ -232,6 +247,16 @@ class World:
         """One turn on each of these sessions, all at once."""
         await asyncio.gather(*(self._try(self.sessions[n], turn, others=True) for n, turn in turns.items()))
 
+    @staticmethod
+    async def _begun(it: Modelled, turn: Turn) -> asyncio.Task[None]:
+        """A turn that can be cut short from now on: never what it is compared with."""
+        it.begun.clear()
+        task = asyncio.create_task(turn(it))
+        begun = asyncio.create_task(it.begun.wait())
+        await asyncio.wait({task, begun}, return_when=asyncio.FIRST_COMPLETED)
+        begun.cancel()
+        return task
+
     async def _try(self, it: Modelled, turn: Turn, *, others: bool) -> None:
         self.turns += 1
         before = it.tokens
@@ -250,7 +275,7 @@ class World:
         """A turn that is cancelled after a moment: it has happened, or it has not, or a part of an answer has."""
         self.turns += 1
         it = self.sessions[name]
-        task = asyncio.ensure_future(turn(it))
+        task = await self._begun(it, turn)
         await asyncio.sleep(seconds)
         task.cancel()
         [outcome] = await asyncio.gather(task, return_exceptions=True)
@@ -266,9 +291,7 @@ class World:
         self.steps += 1
         engines = {it.session.engine for it in self.sessions.values()} or set(self.registry.pool.loaded())
         for engine in engines:
-            await (
-                engine.check()
-            )  # what was told of the turn before it has arrived when the next one is answered
+            await engine.check()  # what was told of the turn before has arrived when this is answered
             checked = await engine.check()
             assert checked.residence.keys() == {it.session.id for it in self.sessions.values()}
             for it in self.sessions.values():
@@ -304,6 +327,11 @@ class World:
         for name in list(self.sessions):
             await self.close(name)
         await self.check()
+
+    async def renew(self) -> None:
+        """Begin anew, whatever is left of a history that failed."""
+        await self.stop()
+        self._begin()
 
     async def stop(self) -> None:
         """End the engine."""
