@@ -52,8 +52,8 @@ SCENARIOS: dict[str, Callable[[Bench], Outcome]] = {
     "neighbour": neighbour,
 }
 
-NOT_YET = {"hot": "a keep-hot prefill's cost to a suffix turn: there is no call that starts such a prefill"}
-"""What is to be shown and cannot be measured from a client yet. It becomes a scenario of its own module."""
+NOT_YET = {"hot": "what a prefill in the background costs a turn: see scripts/keep_hot.py"}
+"""What cannot be measured from a client yet."""
 
 
 def main() -> int:

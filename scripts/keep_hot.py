@@ -21,6 +21,7 @@ from sessiond.adapters.base import ContextSettings, ModelSettings, Sampling
 from sessiond.daemon.catalog import ModelCatalog
 from sessiond.daemon.engine.engine import Engine, Generation
 from sessiond.daemon.engine.pool import EngineKey, EnginePool
+from sessiond.daemon.logs import set_up_logs
 
 SUFFIX = 16
 ALLOWED_MS = 20.0
@@ -101,6 +102,7 @@ def main() -> int:
     parser.add_argument("--depth", type=int, default=1000, help="tokens of the warm prefix")
     parser.add_argument("--pairs", type=int, default=7)
     asked = parser.parse_args()
+    set_up_logs("console", "warning")
     told = asyncio.run(measure(asked.model, asked.background, asked.depth, asked.pairs))
     sys.stdout.write(json.dumps(told) + "\n")
     added, allowed = told["added_ms"], told["allowed_ms"]

@@ -19,7 +19,7 @@ from sessiond.daemon.engine.kv_arena import KvArena
 from sessiond.daemon.engine.loop import Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
 from sessiond.daemon.engine.schedule import Rank
-from sessiond.daemon.engine.work import Work
+from sessiond.daemon.engine.work import Reuse, Work
 
 WINDOW = 32
 
@@ -45,9 +45,10 @@ class _Engine:
     def after_turn(self) -> None:
         self.arenas.after_turn(self._loop.loop.busy_branches())
 
-    def advance(self, branch: str, tokens: list[int]) -> None:
+    def advance(self, branch: str, tokens: list[int]) -> Reuse:
         arena = self.arenas.of(branch)
-        self._result(arena, arena.advance(branch, tokens, lambda _done, _total: None))
+        reuse: Reuse = self._result(arena, arena.advance(branch, tokens, lambda _done, _total: None))
+        return reuse
 
     def answer(self, branch: str, tokens: list[int]) -> list[int]:
         found: list[int] = []
@@ -180,6 +181,19 @@ def test_an_idle_arena_gives_its_cells_back_and_a_job_takes_them_again(
     assert engine.heard() == [_state("it", 0), wire.Residence(wire.UNASKED, "one", 0, 10)]
     assert engine.answer("one", [1] * 10) == fresh_answer([1] * 10, 5)
     assert engine.heard() == [_state("it", WINDOWS * WINDOW)]
+    engine.arenas.of("one").check_integrity()
+
+
+def test_an_idle_engine_sheds_what_nobody_holds_one_piece_at_a_time() -> None:
+    engine = _Engine()
+    engine.open("one")
+    for word in range(2, 5):
+        engine.advance("one", [1] * 4 + [word] * 8)
+    engine.advance("one", [1] * 4)
+    pauses = [engine.arenas.idle() for _ in range(4)]
+    assert pauses == [0.0, 0.0, 0.0, arenas_module.CHECKED_EVERY_S]
+    reuse = engine.advance("one", [1] * 4 + [2] * 8)
+    assert reuse.restored == 8
     engine.arenas.of("one").check_integrity()
 
 

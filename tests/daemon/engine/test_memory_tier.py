@@ -78,9 +78,22 @@ def test_a_checkpoint_on_which_a_branch_stands_stays() -> None:
 
 def test_a_branch_that_is_in_memory_keeps_nothing_there() -> None:
     place = _Kept(10)
-    place.add(place.node(used=1), 8, "idle").tips.add("branch")
-    place.add(place.node(used=2), 8, "new")
+    idle, new = place.node(used=1), place.node(used=2)
+    idle.tips.add("branch")
+    new.tips.add("other")
+    place.add(idle, 8, "idle")
+    place.add(new, 8, "new")
     assert place.dropped == ["idle"]
+
+
+def test_what_nobody_holds_gives_way_to_what_a_branch_holds() -> None:
+    place = _Kept(10)
+    held = place.node(used=1)
+    held.tips.add("branch")
+    place.add(held, 6, "held")
+    place.add(place.node(used=2), 3, "left")
+    place.add(place.node(used=3), 6, "new")
+    assert place.dropped == ["left", "new"]
 
 
 def test_removed_twice_is_removed_once() -> None:

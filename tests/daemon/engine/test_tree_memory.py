@@ -49,6 +49,50 @@ class _Tree:
         check_tier([self.tree], self.tier)
 
 
+def test_what_nobody_holds_leaves_the_cells_where_it_is_much() -> None:
+    place = _Tree(capacity=64)
+    place.hold("one", [1] * 32)
+    place.hold("one", [1] * 16 + [2] * 16)  # half of what is in cells is nobody's now
+    place.hold("one", [1] * 16)
+    before = place.tree.cells.used
+    assert place.tree.shed() and place.tree.shed()
+    assert (before, place.tree.cells.used) == (48, 16)
+    assert not place.tree.shed()
+    place.check()
+    place.tree.walk("one", [1] * 32)
+    assert place.bring_back("one", [1] * 32)
+    place.tree.walk("one", [1] * 32)
+    place.hold("one", [1] * 33)
+    assert place.context.logits(0) == fresh_logits([1] * 33)
+
+
+def test_a_little_that_nobody_holds_stays() -> None:
+    place = _Tree(capacity=64)
+    place.hold("one", [1] * 34)
+    place.tree.walk("one", [1] * 32)
+    assert not place.tree.shed()
+    assert place.tree.match([1] * 34) == 34
+
+
+@pytest.mark.parametrize("tier", [0, 1 << 20])
+def test_what_memory_would_not_keep_stays_in_the_cells(tier: int) -> None:
+    place = _Tree(capacity=64, tier=tier, worth=lambda _tokens, _size: False)
+    place.hold("one", [1] * 32)
+    place.tree.walk("one", [])
+    assert not place.tree.shed()
+
+
+def test_what_is_shed_takes_no_memory_from_what_is_held() -> None:
+    place = _Tree(capacity=24, tier=12 * CELL_BYTES + SAVED)
+    place.hold("idle", [1] * 12)
+    place.hold("one", [2] * 16)  # for this, `idle` went to memory, which is full
+    place.tree.walk("one", [])
+    assert place.tree.resident("idle") == 0
+    place.tree.shed()
+    assert place.bring_back("idle", [1] * 12)
+    place.check()
+
+
 def test_what_comes_back_is_what_was_saved() -> None:
     place = _Tree()
     place.hold("idle", [1] * 10)

@@ -107,6 +107,12 @@ class Arena(Protocol):
         """Compare what is planned with what the backend reports. Raises AssertionError."""
         ...
 
+    def shed(self) -> bool:
+        """Move a little of what nobody holds out of the cells, if that is much, so that what is held is computed on
+        faster. Whether something was moved: then there may be more.
+        """
+        ...
+
     def park(self) -> None:
         """Give the cells back; what is worth it stays in memory. The next step takes cells again."""
         ...

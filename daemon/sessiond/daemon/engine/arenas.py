@@ -163,6 +163,8 @@ class Arenas:
         for place in self._places.values():
             if now - place.used >= PARKED_AFTER_S:
                 self.park(place.name)
+        if any(place.arena.shed() for place in self._places.values()):
+            return 0.0  # one at a time: who comes meanwhile waits for no more than that
         return CHECKED_EVERY_S if self._places else None
 
     @staticmethod

@@ -21,7 +21,7 @@ from sessiond.daemon.engine.integrity import check_tree
 from sessiond.daemon.engine.memory_tier import MemoryTier
 from sessiond.daemon.engine.node import Node
 from sessiond.daemon.engine.rates import Rates
-from sessiond.daemon.engine.tree import TokenTree
+from sessiond.daemon.engine.tree import Spot, TokenTree
 from sessiond.daemon.engine.work import Compute, Finish, Restore, Reuse, Work
 
 
@@ -103,22 +103,28 @@ class KvArena:
         return (yield from self._reach(branch, target, told, self._stops(borders, len(target))))
 
     def _reach(
-        self, branch: str, target: list[int], told: Told = _untold, stops: frozenset[int] = frozenset()
+        self,
+        branch: str,
+        target: list[int],
+        told: Told = _untold,
+        stops: frozenset[int] = frozenset(),
+        since: Spot | None = None,
     ) -> Work[Reuse]:
-        """Bring the branch to the target, taking checkpoints at `stops`."""
-        at = self._tree.walk(branch, target)
+        """Bring the branch to the target, taking checkpoints at `stops`; `since` is as in `TokenTree.walk`."""
+        at = self._tree.walk(branch, target, since)
         restored = computed = 0
         restore_s = 0.0
         told(at, len(target))
         while at < len(target):
+            spot = self._tree.spot(branch)
             wish = self._next(branch, at, target, stops)
             began = time.monotonic()
             yield wish
             if isinstance(wish, Compute):
                 computed += max(0, self._tree.length(branch) - at)
-                at = self._tree.walk(branch, target)
+                at = self._tree.walk(branch, target, spot)
             else:
-                before, at = at, self._tree.walk(branch, target)
+                before, at = at, self._tree.walk(branch, target, spot)
                 restored += max(0, at - before)
                 restore_s += time.monotonic() - began
             if at in stops:
@@ -140,7 +146,7 @@ class KvArena:
         if self._restoring_pays(self._tree.ahead(branch, target)):
             return Restore(branch, target)
         end = min([at + self.settings.num_batch, len(target), *(stop for stop in stops if stop > at)])
-        known = self._tree.known(branch, target)
+        known = 0 if self._cuts else self._tree.known(branch, target)
         return Compute(branch, at, target[at : min(end, at + known) if known else end])
 
     def _restoring_pays(self, ahead: Sequence[tuple[Node, int]]) -> bool:
@@ -166,12 +172,13 @@ class KvArena:
             sampler.prime(tokens[-(sampling.repeat_last_n or DEFAULT_LAST_N) :])
             for _ in range(max_tokens):
                 row = yield from self._row(branch, target)
+                spot = self._tree.spot(branch)
                 token = self._context.sample(row, sampler)
                 if token in self._end_tokens:
                     return Finish("stop")
                 finish = emit(token)
                 target.append(token)
-                yield from self._reach(branch, target)
+                yield from self._reach(branch, target, since=spot)
                 if finish is not None:
                     return finish
             return Finish("length")
@@ -290,6 +297,10 @@ class KvArena:
         """See `Arena.check_integrity`."""
         if not self._parked:
             check_tree(self._tree)
+
+    def shed(self) -> bool:
+        """See `Arena.shed`."""
+        return not self._parked and self._tree.shed()
 
     @property
     def parked(self) -> bool:

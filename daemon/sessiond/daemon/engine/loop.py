@@ -22,7 +22,7 @@ class Cancelled(Exception):
     """Thrown into a job that somebody cancelled."""
 
 
-IDLE_S = 1.0
+IDLE_S = 0.25
 """Without anything to do for so long, the loop is idle."""
 
 

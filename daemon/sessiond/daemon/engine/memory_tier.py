@@ -1,4 +1,5 @@
-"""The host-memory tier: KV of nodes that left the cells, within a limit, the least recently used first to go.
+"""The host-memory tier: KV of nodes that left the cells, within a limit. What no branch holds goes first, and
+of that the least recently used.
 
 One tier serves all trees of an engine. What it drops is a miss, and nothing else.
 """
@@ -32,11 +33,11 @@ class MemoryTier:
         return 0 < size <= self.limit
 
     def add(self, node: Node, size: int, drop: Callable[[Node], None]) -> None:
-        """Take note of what a node keeps; the least recently used of all others give way."""
+        """Take note of what a node keeps; others give way before it, unless they alone are held."""
         self._entries[node] = _Entry(size, drop)
         self.used += size
         while self.used > self.limit and (droppable := self._droppable()):
-            oldest = min(droppable, key=lambda n: (n is node, n.last_used, -n.end))
+            oldest = min(droppable, key=lambda n: (bool(n.holders()), n is node, n.last_used, -n.end))
             entry = self._entries[oldest]
             self.remove(oldest)
             entry.drop(oldest)

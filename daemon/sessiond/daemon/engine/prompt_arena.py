@@ -134,6 +134,10 @@ class PromptArena:
     def check_integrity(self) -> None:
         """See `Arena.check_integrity`. A plan cannot disagree with itself."""
 
+    def shed(self) -> bool:
+        """See `Arena.shed`. It holds no cells."""
+        return False
+
     def park(self) -> None:
         """See `Arena.park`. There is nothing to give back."""
 

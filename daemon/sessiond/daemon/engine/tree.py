@@ -18,15 +18,21 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Collection, Sequence
+from typing import TypeAlias
 
 from sessiond.adapters.base import BackendError, KvContext, NoRoom
 from sessiond.daemon.engine.cells import Cells, Promise
+from sessiond.daemon.engine.footing import Footing
 from sessiond.daemon.engine.memory_tier import MemoryTier
 from sessiond.daemon.engine.node import Node, common
 from sessiond.daemon.engine.victims import Victims, Worth
 
 _clock = itertools.count(1)
 """One for all trees, so that their shared memory tier can tell who was used last."""
+
+
+Spot: TypeAlias = tuple[Node, int]
+"""A node, and how many tokens stand from the root to where a branch stands there."""
 
 
 class TokenTree:
@@ -69,7 +75,7 @@ class TokenTree:
         runs = [node.tokens for node in self.tips[branch].path()]
         return [token for run in reversed(runs) for token in run]
 
-    def spot(self, branch: str) -> tuple[Node, int]:
+    def spot(self, branch: str) -> Spot:
         """Where the branch stands: equal for two branches that stand in one place."""
         tip = self.tips[branch]
         return tip, tip.end
@@ -77,7 +83,7 @@ class TokenTree:
     def stands(self, branch: str, at: int) -> bool:
         """Whether the branch stands at this position, ready to be extended."""
         tip = self.tips[branch]
-        return tip.end == at and tip.resident and self._can_stand(tip)
+        return tip.end == at and tip.resident and self._footing.can_stand(tip)
 
     def resident(self, branch: str) -> int:
         """Tokens of the branch that are in the backend's cells; the others that it holds are in memory."""
@@ -90,28 +96,24 @@ class TokenTree:
 
     # What moves.
 
-    def walk(self, branch: str, tokens: Sequence[int]) -> int:
-        """Move the branch as far along `tokens` as cells reach and a branch may stand; how far that is."""
-        node, inside = self._find(tokens)
+    def walk(self, branch: str, tokens: Sequence[int], since: Spot | None = None) -> int:
+        """Move the branch as far along `tokens` as cells reach and a branch may stand; how far that is.
+
+        `since` is the spot to which an earlier walk along the same tokens led: what agreed then is not compared again.
+        """
+        known = since if since is not None and self._is_still_at(branch, since) else None
+        node, inside = self._find(tokens, known)
         self._touch(node)
         if inside < len(node.tokens):
             node = node.split(inside) if self._cuts else node.above
-        while not self._can_stand(node):
-            node = node.above
-        self._move(branch, node)
-        return node.end
+        return self._move(branch, self._footing.nearest(node))
 
     def retreat(self, branch: str) -> int:
         """Move the branch one token back, or to the last place before its end where it can stand; how far it is."""
         tip = self.tips[branch]
         if self._cuts and len(tip.tokens) > 1:
-            node = tip.split(len(tip.tokens) - 1)
-        else:
-            node = tip.above
-            while not self._can_stand(node):
-                node = node.above
-        self._move(branch, node)
-        return node.end
+            return self._move(branch, tip.split(len(tip.tokens) - 1))
+        return self._move(branch, self._footing.nearest(tip.above))
 
     def known(self, branch: str, tokens: Sequence[int]) -> int:
         """How far `tokens` follow cells on from the branch's tip, which stands on their path.
@@ -129,7 +131,7 @@ class TokenTree:
         """
         tip = self.tips[branch]
         kept = {branch, *keep, *self.cells.promising}
-        while not self.cells.fits(count) or not (self.cells.free or self._may_take_over(tip)):
+        while not self.cells.fits(count) or not (self.cells.free or self._footing.may_take_over(tip)):
             if (victim := self._victims.next(self.root, kept)) is None:
                 raise NoRoom(
                     f"{count} more tokens do not fit: {self.cells.used} of {self.cells.capacity} are held"
@@ -137,9 +139,9 @@ class TokenTree:
             self._evict(victim)
         if self.tips[branch] is not tip:
             raise BackendError("the backend could not keep what the branch was to go on from")
-        if self._may_take_over(tip):
-            if not self._cuts and len(tip.tips) > 1:
-                self._mark(tip)  # the last moment at which the others can be given a way to go on
+        if self._footing.may_take_over(tip):
+            if len(tip.tips) > 1:
+                self._footing.mark(tip)  # the last moment at which the others can be given a way to go on
             sequence = tip.sequence
             assert sequence is not None
         else:
@@ -186,9 +188,7 @@ class TokenTree:
 
     def mark(self, branch: str) -> None:
         """Take a checkpoint at the branch's tip, where the backend needs one to return there."""
-        tip = self.tips[branch]
-        if not self._cuts and self._may_take_over(tip):
-            self._mark(tip)
+        self._footing.mark(self.tips[branch])
 
     # What is in memory.
 
@@ -238,13 +238,18 @@ class TokenTree:
         """Forget a node that has no cells, and all below it. Branches that stood there stand above it now."""
         self.moves += 1
         del node.above.children[node.tokens[0]]
-        stand = node.above
-        while not self._can_stand(stand):
-            stand = stand.above
+        stand = self._footing.nearest(node.above)
         for gone in node.below():
             self._tier.remove(gone)
             for branch in list(gone.tips):
                 self._move(branch, stand)
+
+    def shed(self) -> bool:
+        """Move one leaf that nobody holds to memory, if too many cells are nobody's. False if there was none to move."""
+        victim = self._victims.to_shed(self.root)
+        if victim is not None:
+            self._evict(victim)
+        return victim is not None
 
     def evict_all(self) -> None:
         """Free the cells of everything that no branch holds."""
@@ -264,30 +269,33 @@ class TokenTree:
     def enter(self, context: KvContext) -> None:
         """Go on in a fresh context, after `leave_cells`."""
         self.cells = Cells(context)
+        self._footing = Footing(self.cells, self._tier, cuts=self._cuts)
         self._victims = Victims(self.cells, self._tier, self._worth, cuts=self._cuts)
 
     # How it is done.
 
-    def _find(self, tokens: Sequence[int]) -> tuple[Node, int]:
-        """The deepest resident node that these tokens reach, and how many of its tokens they match."""
-        node, at = self.root, 0
-        while at < len(tokens):
-            child = node.children.get(tokens[at])
+    def _is_still_at(self, branch: str, spot: Spot) -> bool:
+        """Whether the branch stands where it stood, or further on. The tokens up to a node's end never change while the
+        node is in the tree: it grows at its end, a split leaves it the lower part, and what is cut off has no tips.
+        """
+        node, end = spot
+        return self.tips[branch] is node and node.end >= end and node.resident
+
+    def _find(self, tokens: Sequence[int], start: Spot | None = None) -> tuple[Node, int]:
+        """The deepest resident node that these tokens reach, and how many of its tokens they match. They are known to
+        agree up to `start`.
+        """
+        node, at = start or (self.root, 0)
+        while True:
+            inside = at - (node.end - len(node.tokens))
+            matched = common(node.tokens[inside:], tokens, at)
+            at += matched
+            if inside + matched < len(node.tokens):
+                return node, inside + matched
+            child = node.children.get(tokens[at]) if at < len(tokens) else None
             if child is None or not child.resident:
-                break
-            inside = common(child.tokens, tokens, at)
-            node, at = child, at + inside
-            if inside < len(child.tokens):
-                return node, inside
-        return node, len(node.tokens)
-
-    def _can_stand(self, node: Node) -> bool:
-        """Whether a branch may stand at the node's end, and be extended from there."""
-        return self._cuts or node.parent is None or node.checkpoint is not None or self._may_take_over(node)
-
-    def _may_take_over(self, tip: Node) -> bool:
-        """Whether what comes after `tip` may use the sequence of `tip` itself: nobody else is about to."""
-        return tip.sequence is not None and not self.cells.is_promised(tip.sequence)
+                return node, len(node.tokens)
+            node = child
 
     def _evict(self, leaf: Node) -> None:
         """Free a leaf's cells."""
@@ -345,15 +353,6 @@ class TokenTree:
             self.cells.give_back(node.sequence)
             node.sequence = None
 
-    def _mark(self, tip: Node) -> None:
-        if tip.checkpoint is None:
-            assert tip.sequence is not None
-            self._set_checkpoint(tip, self.cells.context.checkpoint(tip.sequence))
-
-    def _set_checkpoint(self, node: Node, checkpoint: bytes) -> None:
-        node.checkpoint = checkpoint
-        self._tier.add(node, len(checkpoint), _forget_checkpoint)
-
     def _join(self, branch: str, tokens: Sequence[int]) -> None:
         """The branch computed what others did too: it goes on from their cells, and gives its own back."""
         path = [*self.tokens(branch), *tokens]
@@ -363,16 +362,17 @@ class TokenTree:
         if not self._cuts and node.end - len(node.tokens) + inside == len(path):
             node = node.split(inside) if inside < len(node.tokens) else node
             self._move(branch, node)  # first, so that memory does not drop what the branch stands on
-            if node.checkpoint is None:
-                self._set_checkpoint(node, checkpoint)
+            self._footing.keep(node, checkpoint)
         self.walk(branch, path)
 
-    def _move(self, branch: str, node: Node) -> None:
+    def _move(self, branch: str, node: Node) -> int:
+        """Have the branch stand at the node's end; how far that is."""
         old = self.tips.get(branch)
         if old is not None:
             old.tips.discard(branch)
         node.tips.add(branch)
         self.tips[branch] = node
+        return node.end
 
     def _touch(self, node: Node) -> None:
         now = next(_clock)
@@ -382,7 +382,3 @@ class TokenTree:
 
 def _always(_tokens: int, _size: int) -> bool:
     return True
-
-
-def _forget_checkpoint(node: Node) -> None:
-    node.checkpoint = None

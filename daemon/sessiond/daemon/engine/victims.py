@@ -12,6 +12,11 @@ Worth = Callable[[int, int], bool]
 """Whether so many tokens are worth so many bytes: whether restoring them takes less than computing them."""
 
 
+UNHELD_SHARE = 1 / 16
+"""Of the cells that branches hold: so many more may stay that nobody holds. Attention reads up to the highest cell that
+is taken, whoever's it is, so that what is left behind slows every token; a restore costs milliseconds."""
+
+
 class Victims:
     """Chooses among the leaves of the cells. Without `cuts` the backend cannot drop the end of a sequence."""
 
@@ -28,6 +33,15 @@ class Victims:
         leaves = (n for n in root.below() if n.resident and n.is_leaf and n.parent is not None)
         may_go = [n for n in leaves if always or self._may_go(n, keep)]
         return min(may_go, key=lambda n: (bool(n.holders()), n.last_used), default=None)
+
+    def to_shed(self, root: Node) -> Node | None:
+        """The least recently used leaf that nobody holds and memory should keep, if cells that nobody holds are many."""
+        unheld = [n for n in root.below() if n.resident and n.parent is not None and not n.holders()]
+        left_behind = sum(len(n.tokens) for n in unheld)
+        if left_behind <= UNHELD_SHARE * (self._cells.used - left_behind):
+            return None
+        may_go = [n for n in unheld if n.is_leaf and self.is_kept(n)]
+        return min(may_go, key=lambda n: n.last_used, default=None)
 
     def is_kept(self, leaf: Node) -> bool:
         """Whether memory takes the leaf, and should: for its own sake, or for that of what it keeps below the leaf."""
