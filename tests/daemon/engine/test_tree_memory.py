@@ -13,7 +13,7 @@ from sessiond.adapters.scripted.cells import CELL_BYTES
 from sessiond.daemon.engine.kv_arena import KvArena
 from sessiond.daemon.engine.loop import Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
-from sessiond.daemon.engine.tree import TokenTree
+from sessiond.daemon.engine.tree import SHED_TOKENS, TokenTree
 from sessiond.daemon.engine.victims import Worth
 from sessiond.daemon.engine.work import Reuse
 
@@ -66,12 +66,24 @@ def test_what_nobody_holds_leaves_the_cells_where_it_is_much() -> None:
     assert place.context.logits(0) == fresh_logits([1] * 33)
 
 
+def test_a_long_leaf_is_shed_piece_by_piece() -> None:
+    place = _Tree(capacity=3 * SHED_TOKENS)
+    place.hold("one", [1] * SHED_TOKENS)
+    place.hold("one", [1] * (2 * SHED_TOKENS + 5))
+    place.tree.walk("one", [1] * 2)
+    left: list[int] = []
+    while place.tree.shed():
+        left.append(place.tree.cells.used)
+        place.check()
+    assert left == [SHED_TOKENS + 5, 5, 2]
+
+
 def test_a_little_that_nobody_holds_stays() -> None:
-    place = _Tree(capacity=64)
-    place.hold("one", [1] * 34)
-    place.tree.walk("one", [1] * 32)
+    place = _Tree(capacity=130)
+    place.hold("one", [1] * 130)
+    place.tree.walk("one", [1] * 128)
     assert not place.tree.shed()
-    assert place.tree.match([1] * 34) == 34
+    assert place.tree.match([1] * 130) == 130
 
 
 @pytest.mark.parametrize("tier", [0, 1 << 20])

@@ -90,7 +90,8 @@ class LlamaContext:
 
     def _compute(self, runs: Sequence[Run]) -> None:
         batch, rows = self._batch.fill(runs)
-        self._batch.want_more(self._plan.row_width, _grain(self.settings, self._plan))
+        if self._plan.row_width > 1:
+            self._batch.want_more(self._plan.row_width, _grain(self.settings, self._plan))
         self._rows = []
         forget_log()
         outcome = self._low.llama_decode(self._native, batch)

@@ -31,6 +31,9 @@ _clock = itertools.count(1)
 """One for all trees, so that their shared memory tier can tell who was used last."""
 
 
+SHED_TOKENS = 256
+"""Tokens that leave the cells in one step of `shed`: some 2 ms, for which whoever asks meanwhile has to wait."""
+
 Spot: TypeAlias = tuple[Node, int]
 """A node, and how many tokens stand from the root to where a branch stands there."""
 
@@ -245,11 +248,16 @@ class TokenTree:
                 self._move(branch, stand)
 
     def shed(self) -> bool:
-        """Move one leaf that nobody holds to memory, if too many cells are nobody's. False if there was none to move."""
+        """Move one leaf that nobody holds, or the end of a long one, to memory, if too many cells are nobody's. False if
+        there was none to move.
+        """
         victim = self._victims.to_shed(self.root)
-        if victim is not None:
-            self._evict(victim)
-        return victim is not None
+        if victim is None:
+            return False
+        if (longer := len(victim.tokens) - SHED_TOKENS) > 0:
+            victim.split(longer)
+        self._evict(victim)
+        return True
 
     def evict_all(self) -> None:
         """Free the cells of everything that no branch holds."""
