@@ -170,6 +170,13 @@ async def test_the_turns_are_those_of_the_blocking_client(client: AsyncClient, d
     assert await session.explain() == context_pb2.ContextReport()
     await session.info()
     await session.close()
-    await client.set_buffer("/w", "a.py", "x")
+    workspace = client.workspace("/w")
+    await workspace.get()
+    await workspace.pin("a.py", "b.py")
+    assert list(daemon.request().paths) == ["a.py", "b.py"]
+    await workspace.unpin("a.py")
+    await workspace.set_buffer("a.py", "x")
+    await workspace.release_buffer("a.py")
+    assert (daemon.request().workspace_root, daemon.request().path) == ("/w", "a.py")
     await client.define_function("f", "body")
     assert [chunk async for chunk in client.call_function("f", "x")] == [context_pb2.StreamChunk()]

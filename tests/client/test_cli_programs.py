@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from tests.client.fake_daemon import FakeDaemon, turn
+from tests.client.terminal import on_a_terminal, program
 
 from sessiond.client.daemon_process import log_path
 from sessiond.v1 import session_service_pb2
-
-
-def program(daemon: FakeDaemon, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "sessiond.client.cli.main", "--socket", str(daemon.socket), *arguments]
 
 
 def test_logs_follows_also_into_a_new_file(daemon: FakeDaemon) -> None:
@@ -64,29 +58,6 @@ def test_a_reader_that_goes_away_ends_it_quietly(daemon: FakeDaemon) -> None:
         assert asking.wait(10) == 1
         assert b"Traceback" not in asking.stderr.read()
     assert daemon.cancelled.wait(5)
-
-
-def on_a_terminal(command: list[str]) -> str:
-    """What a program prints where all its output is a terminal."""
-    ours, theirs = pty.openpty()
-    environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environ
-    ) as running:
-        os.close(theirs)
-        said = b""
-        until = time.monotonic() + 20
-        while time.monotonic() < until and select.select([ours], [], [], 20)[0]:
-            try:
-                read = os.read(ours, 4096)
-            except OSError:  # its last end was closed
-                break
-            if not read:
-                break
-            said += read
-        assert running.wait(10) == 0
-    os.close(ours)
-    return said.decode()
 
 
 def test_on_a_terminal_a_model_cannot_send_control_characters(daemon: FakeDaemon) -> None:

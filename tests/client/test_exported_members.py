@@ -11,9 +11,9 @@ import sessiond.client
 from sessiond.v1 import errors
 
 EXPORTED = """
-AsyncClient AsyncSession AsyncStream Client Config ContextManifest ContextOverflow DecodeConfig InvalidInput
+AsyncClient AsyncSession AsyncStream AsyncWorkspace Client Config ContextManifest ContextOverflow DecodeConfig InvalidInput
 ManifestMismatch Message PermissionDenied PrefixInput SegmentInput Session SessionBusy SessionClosed SessionFatal
-SessionNotFound SessionUnavailable SessiondError Stream SuffixInput UnsupportedFeature prefix_input suffix_input
+SessionNotFound SessionUnavailable SessiondError Stream SuffixInput UnsupportedFeature Workspace prefix_input suffix_input
 """.split()
 
 HEAVY = ("grpc", "rich", "google.protobuf", "platformdirs", "asyncio")

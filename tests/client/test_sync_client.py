@@ -15,7 +15,13 @@ from tests.client.fake_daemon import VERSION, FakeDaemon
 
 from sessiond.client import Client, InvalidInput, SessionUnavailable, UnsupportedFeature
 from sessiond.client.transport import MESSAGE_BYTES
-from sessiond.v1 import context_pb2, errors, model_service_pb2, session_service_pb2
+from sessiond.v1 import (
+    context_pb2,
+    errors,
+    model_service_pb2,
+    session_service_pb2,
+    workspace_service_pb2,
+)
 
 
 @pytest.fixture
@@ -257,12 +263,6 @@ def test_the_other_services_are_spoken_to(client: Client, daemon: FakeDaemon) ->
     client.model("m")
     client.embed(["a", "b"])
     assert list(daemon.request().texts) == ["a", "b"]
-    client.workspace("/w")
-    client.pin_files("/w", ["a.py"])
-    client.unpin_files("/w", ["a.py"])
-    client.set_buffer("/w", "a.py", "text")
-    client.release_buffer("/w", "a.py")
-    assert daemon.request().workspace_root == "/w"
     client.define_function("f", "body", examples=[("1", "one")])
     assert daemon.request().examples[0].value == "one"
     client.functions()
@@ -270,3 +270,32 @@ def test_the_other_services_are_spoken_to(client: Client, daemon: FakeDaemon) ->
     list(client.map_function("f", ["x", "y"]))
     assert list(daemon.request().arguments) == ["x", "y"]
     client.delete_function("f")
+
+
+def test_a_workspace_is_spoken_to_by_its_root(
+    client: Client, daemon: FakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    workspace = client.workspace("w")
+    assert workspace.root == str(tmp_path / "w")
+    assert daemon.requests == []
+    assert workspace.get() == workspace_service_pb2.GetWorkspaceResponse()
+    workspace.pin("a.py", "b.py")
+    assert list(daemon.request().paths) == ["a.py", "b.py"]
+    workspace.unpin("a.py")
+    assert list(daemon.request().paths) == ["a.py"]
+    workspace.set_buffer("a.py", "text")
+    assert (daemon.request().path, daemon.request().text) == ("a.py", "text")
+    workspace.release_buffer("a.py")
+    assert daemon.request().path == "a.py"
+    assert {asked.workspace_root for asked in daemon.requests} == {str(tmp_path / "w")}
+    assert [type(asked).__name__.removesuffix("Request") for asked in daemon.requests] == [
+        "GetWorkspace",
+        "PinFiles",
+        "UnpinFiles",
+        "SetBuffer",
+        "ReleaseBuffer",
+    ]
+    with pytest.raises(InvalidInput) as caught:
+        workspace.pin("a\ud800")
+    assert [violation.field for violation in caught.value.violations] == ["paths"]

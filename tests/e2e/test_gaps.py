@@ -44,9 +44,7 @@ def test_embed(client: Client) -> None:
     assert (caught.value.feature, caught.value.backend) == ("embed", "scripted-kv")
 
 
-@pytest.mark.parametrize(
-    "rpc", [rpc for rpc in RPCS if rpc.name.startswith(("WorkspaceService", "FunctionService"))], ids=str
-)
+@pytest.mark.parametrize("rpc", [rpc for rpc in RPCS if rpc.name.startswith("FunctionService")], ids=str)
 def test_services_to_come(daemon: Daemon, rpc: Rpc) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         send(daemon.channel(), rpc, b"")

@@ -66,6 +66,7 @@ def running() -> Iterator[Shell]:
     """With a daemon that the first command started."""
     with short_folder() as folder:
         made = Shell(folder)
+        made.environ["SESSIOND_KEEP_HOT"] = "false"  # or an edit might be computed before it is asked for
         made.json("ask", "--max-tokens", "4", "What", "is", "it?")
         yield made
         made.end()
@@ -232,3 +233,17 @@ def test_ask_with_nothing_configured_answers_with_the_embedded_model(folder: Pat
         assert status["model"] == "smollm2-135m-instruct"
     finally:
         shell.end()
+
+
+def test_a_pinned_file_is_shown_as_pinned(running: Shell) -> None:
+    assert running.json("pin", "main.py") == [{}]
+    [told] = running.json("workspace")
+    [segment] = [each for each in told["segments"] if each["segment"]["path"] == "main.py"]
+    assert segment["pinned"] is True
+    assert segment["edit_cost_tokens"] > 0
+    said = running.run("workspace").stdout
+    assert "\tpinned\tmain.py\n" in said
+    assert running.run("unpin", "main.py").stdout == "not pinned: main.py\n"
+    refused = running.run("pin", "../outside.py", "--json")
+    assert refused.returncode == 1
+    assert json.loads(refused.stderr)["error"]["metadata"] == {"fields": "paths[0]"}

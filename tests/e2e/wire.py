@@ -44,7 +44,7 @@ class Rpc:
     def is_gap(self) -> bool:
         """Whether this daemon answers it with UNSUPPORTED_FEATURE, whatever is asked."""
         gaps = ("ForkSession", "SaveSnapshot", "RestoreSnapshot", "Embed")
-        return self.name.startswith(("WorkspaceService", "FunctionService")) or self.name.endswith(gaps)
+        return self.name.startswith("FunctionService") or self.name.endswith(gaps)
 
 
 def _rpcs() -> Iterator[Rpc]:

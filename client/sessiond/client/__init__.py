@@ -18,9 +18,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sessiond.client.aio import AsyncClient, AsyncSession, AsyncStream
+    from sessiond.client.aio import AsyncClient, AsyncSession, AsyncStream, AsyncWorkspace
     from sessiond.client.requests import prefix_input, suffix_input
-    from sessiond.client.sync import Client, Session, Stream
+    from sessiond.client.sync import Client, Session, Stream, Workspace
     from sessiond.v1.config_pb2 import Config, DecodeConfig
     from sessiond.v1.context_pb2 import ContextManifest, Message, PrefixInput, SegmentInput, SuffixInput
     from sessiond.v1.errors import (
@@ -41,6 +41,7 @@ __all__ = [
     "AsyncClient",
     "AsyncSession",
     "AsyncStream",
+    "AsyncWorkspace",
     "Client",
     "Config",
     "ContextManifest",
@@ -62,14 +63,15 @@ __all__ = [
     "Stream",
     "SuffixInput",
     "UnsupportedFeature",
+    "Workspace",
     "prefix_input",
     "suffix_input",
 ]
 
 _HOMES = {
-    "sessiond.client.aio": ("AsyncClient", "AsyncSession", "AsyncStream"),
+    "sessiond.client.aio": ("AsyncClient", "AsyncSession", "AsyncStream", "AsyncWorkspace"),
     "sessiond.client.requests": ("prefix_input", "suffix_input"),
-    "sessiond.client.sync": ("Client", "Session", "Stream"),
+    "sessiond.client.sync": ("Client", "Session", "Stream", "Workspace"),
     "sessiond.v1.config_pb2": ("Config", "DecodeConfig"),
     "sessiond.v1.context_pb2": ("ContextManifest", "Message", "PrefixInput", "SegmentInput", "SuffixInput"),
 }

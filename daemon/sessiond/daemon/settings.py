@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     """What each engine may keep of KV that left its cells, in MiB; left open, it is a tenth of the machine's memory."""
     measure: bool = True
     """Whether to measure once, when a model is first loaded on this machine, how it runs fastest."""
+    keep_hot: bool = True
+    """Whether prefixes of workspaces are brought up to date in the background when files change."""
+    keep_hot_on_battery: bool = True
+    """Whether that is done while the machine runs on its battery."""
+    keep_hot_most_load: float = Field(default=0.0, ge=0.0, le=1024.0)
+    """The load average of a minute, for each CPU, above which it waits; 0 is no limit."""
     max_sessions: int = Field(default=16, ge=1, le=4096)
     max_message_bytes: int = Field(default=128 << 20, ge=1 << 16, le=1 << 30)
     stop_grace_s: float = Field(default=10.0, ge=0.0, le=3600.0)

@@ -190,16 +190,20 @@ class WorkspaceInput(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    NO_KEEP_HOT_FIELD_NUMBER: _builtins.int
     max_tokens: _builtins.int
     """Tokens that the assembly may take at most; 0 means that the daemon chooses."""
+    no_keep_hot: _builtins.bool
+    """Do not bring this prefix up to date in the background when files change, until the next EnsurePrefix."""
     def __init__(
         self,
         *,
         max_tokens: _builtins.int = ...,
+        no_keep_hot: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_tokens", b"max_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_tokens", b"max_tokens", "no_keep_hot", b"no_keep_hot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -80,6 +80,13 @@ def test_keep_hot_has_its_turn_when_nobody_waits_anywhere() -> None:
     assert next_batch([hot, beside], _NONE).standing == ["b3", "b1"]
 
 
+@pytest.mark.parametrize(("rate", "most"), [(1e6, 256), (200.0, 50), (1.0, 32)])
+def test_a_batch_of_keep_hot_is_short_so_that_who_comes_need_not_wait(rate: float, most: int) -> None:
+    arena = _arena(512, 256, rate)
+    assert _sizes(next_batch([_job(1, arena, Rank.KEEP_HOT, 500)], _NONE)) == {1: most}
+    assert _sizes(next_batch([_job(1, arena, Rank.PREFILL, 500)], _NONE)) == {1: 256}
+
+
 def test_restores_go_along_whatever_the_room() -> None:
     arena = _arena(num_batch=2)
     wish = Restore("b9", [1] * 1000)

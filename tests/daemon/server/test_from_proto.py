@@ -35,6 +35,13 @@ def test_an_empty_config_leaves_all_open() -> None:
     assert _open() == SessionConfig()
 
 
+@pytest.mark.parametrize("root", ["/nowhere/at/all", "/" + "a" * 300, "/dev/null", "/dev/null/below"])
+def test_a_workspace_that_is_no_folder_is_refused(root: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        from_proto.open_request(session_service_pb2.OpenSessionRequest(workspace_root=root))
+    assert _fields(caught) == ["workspace_root"]
+
+
 def test_every_field_of_a_config_arrives() -> None:
     config = Pb(
         num_ctx=1, num_batch=2, num_ubatch=3, num_threads=4, num_threads_batch=5, num_gpu_layers=0,

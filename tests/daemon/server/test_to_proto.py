@@ -13,7 +13,9 @@ from sessiond.daemon.server import from_proto, to_proto
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.events import (
     Faulted,
+    FilesChanged,
     Invalidated,
+    KeepHotRan,
     PrefillProgressed,
     SessionEvent,
     StateChanged,
@@ -150,6 +152,9 @@ def test_a_report() -> None:
     ("what", "field"),
     [
         (PrefillProgressed("prefix", 1, 2), "prefill_progress"),
+        (FilesChanged(("a.py",)), "files_changed"),
+        (FilesChanged(()), "files_changed"),
+        (KeepHotRan("finished", 3, 4.0), "keep_hot"),
         (Invalidated(_MISS), "invalidation"),
         (Faulted("SESSION_FATAL", "why"), "fault"),
         *((StateChanged(state), "state") for state in ("ready", "busy", "closed", "fatal")),

@@ -7,8 +7,9 @@ from tests.daemon.engine.scripted import load
 from tests.daemon.engine.tree_facts import common
 
 from sessiond.adapters.base import ContextSettings, ModelSettings
+from sessiond.daemon.sessions.difference import CONTEXT, EXCERPT
 from sessiond.daemon.sessions.manifest import identify
-from sessiond.daemon.sessions.miss import EXCERPT, Miss, explain_miss
+from sessiond.daemon.sessions.miss import MOST_NAME, Miss, explain_miss
 from sessiond.daemon.sessions.prefix import Prefix, _join, empty_prefix
 from sessiond.daemon.workspace.segment import Segment
 
@@ -62,7 +63,7 @@ def test_changed(was: str, now: str, offset: int) -> None:
     assert (told.cause, told.segment_id, told.path, told.byte_offset) == ("changed", "a", "a.py", offset)
     assert now.encode()[:offset] == was.encode()[:offset]
     assert told.before in was and told.after in now
-    assert max(len(told.before), len(told.after)) <= EXCERPT
+    assert max(len(told.before), len(told.after)) <= EXCERPT + 2 * CONTEXT
     assert told.before != told.after
     assert f"byte {offset}" in told.message
 
@@ -104,3 +105,47 @@ def test_what_stands_still_is_not_called_reordered() -> None:
 def test_empty_segments_are_passed_over() -> None:
     told = _miss(_prefix(none="", a="AA"), _prefix(none="", a="AX"))
     assert (told.cause, told.segment_id) == ("changed", "a")
+
+
+def test_a_segment_that_only_got_shorter_is_what_changed() -> None:
+    """The first token that differs is the next one's; the edit is not."""
+    told = _miss(_prefix(a="AAB", b="CC", c="DD"), _prefix(a="AA", b="CC", c="DD"))
+    assert (told.cause, told.segment_id, told.byte_offset, told.token_index) == ("changed", "a", 2, 2)
+    assert (told.before, told.after) == ("AAB", "AA")
+
+
+def test_a_segment_that_was_emptied_is_what_changed() -> None:
+    told = _miss(_prefix(a="AA", b="BB", c="CC"), _prefix(a="AA", b="", c="CC"))
+    assert (told.cause, told.segment_id, told.byte_offset, told.before) == ("changed", "b", 0, "BB")
+
+
+def test_ids_alone_break_nothing() -> None:
+    told = _miss(_prefix(one="AA", b="BB"), _prefix(two="AA", b="BX"))
+    assert (told.cause, told.segment_id, told.byte_offset) == ("changed", "b", 1)
+
+
+def test_what_cost_more_explains_it() -> None:
+    """A backend that comes back to checkpoints only computes a little in front of a change."""
+    old, new = _prefix(a="AAAA", b="BBBBBBBB"), _prefix(a="AAAX", b="BBBBBBBB")
+    told = explain_miss(old, new, 1, 11)
+    assert told is not None and (told.cause, told.token_index, told.cost_tokens) == ("changed", 3, 11)
+    assert "11 tokens were computed, from token 1 on" in told.message
+    told = explain_miss(old, _prefix(a="AAAA", b="BBBBBBBX"), 1, 11)
+    assert told is not None and (told.cause, told.token_index) == ("evicted", 1)
+
+
+def test_the_message_is_one_bounded_line_whatever_the_name_is() -> None:
+    for name in ("a\nFAKE: all is well", "\x1b[2Jx", "\u202egnp.exe", "x" * 100_000, "\x00" * 4096, "\ud800"):
+        segments = [[Segment(name, "text", text, name)] for text in ("AA", "AB")]
+        old, new = (_join(_IDENTITY, given, [tuple(map(ord, given[0].text))], ()) for given in segments)
+        told = _miss(old, new)
+        assert told.message.isprintable()
+        assert len(told.message) < 10 * MOST_NAME + 100
+        assert (told.segment_id, told.path) == (name, name), "only people are shielded, not programs"
+
+
+def test_excerpts_keep_lines_and_escape_the_rest() -> None:
+    told = _miss(_prefix(a="first\n\tx\x1b[31m"), _prefix(a="first\n\ty\u202e"))
+    assert (told.before, told.after) == ("first\n\tx\\x1b[31m", "first\n\ty\\u202e")
+    assert _miss(_prefix(a="\x07A"), _prefix(a="\x07A", b="\x07B")).after == "\\x07B"
+    assert _miss(_prefix(a="A", b="\x07B", c="C"), _prefix(a="A", c="C")).before == "\\x07B"

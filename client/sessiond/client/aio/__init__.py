@@ -8,5 +8,6 @@ loop in which it made its first call.
 from sessiond.client.aio.client import AsyncClient
 from sessiond.client.aio.session import AsyncSession
 from sessiond.client.aio.stream import AsyncStream
+from sessiond.client.aio.workspace import AsyncWorkspace
 
-__all__ = ["AsyncClient", "AsyncSession", "AsyncStream"]
+__all__ = ["AsyncClient", "AsyncSession", "AsyncStream", "AsyncWorkspace"]

@@ -11,7 +11,8 @@ from sessiond.client import requests
 from sessiond.client.aio.link import Link
 from sessiond.client.aio.session import AsyncSession
 from sessiond.client.aio.stream import AsyncStream
-from sessiond.client.calls import functions, health, models, sessions, workspaces
+from sessiond.client.aio.workspace import AsyncWorkspace
+from sessiond.client.calls import functions, health, models, sessions
 from sessiond.client.endpoint import resolve_endpoint
 from sessiond.client.transport import version_in
 from sessiond.v1 import (
@@ -20,7 +21,6 @@ from sessiond.v1 import (
     function_service_pb2,
     model_service_pb2,
     session_service_pb2,
-    workspace_service_pb2,
 )
 from sessiond.v1.errors import SessionUnavailable
 
@@ -141,35 +141,9 @@ class AsyncClient:
 
     # ---- workspaces ------------------------------------------------------------------------------------------
 
-    async def workspace(
-        self, root: requests.PathLike, *, timeout: float | None = None
-    ) -> workspace_service_pb2.GetWorkspaceResponse:
-        """What the assembly of a workspace holds, and what an edit would cost."""
-        return await self._link.unary(workspaces.get_workspace(root), timeout)
-
-    async def pin_files(
-        self, root: requests.PathLike, paths: Iterable[str], *, timeout: float | None = None
-    ) -> None:
-        """Put files, relative to the root, into the prefix whatever the order and the budget say."""
-        await self._link.unary(workspaces.pin_files(root, paths), timeout)
-
-    async def unpin_files(
-        self, root: requests.PathLike, paths: Iterable[str], *, timeout: float | None = None
-    ) -> None:
-        """Take pins back."""
-        await self._link.unary(workspaces.unpin_files(root, paths), timeout)
-
-    async def set_buffer(
-        self, root: requests.PathLike, path: str, text: str, *, timeout: float | None = None
-    ) -> None:
-        """Give an unsaved buffer: it wins over its file until it is saved or released."""
-        await self._link.unary(workspaces.set_buffer(root, path, text), timeout)
-
-    async def release_buffer(
-        self, root: requests.PathLike, path: str, *, timeout: float | None = None
-    ) -> None:
-        """Take a buffer back."""
-        await self._link.unary(workspaces.release_buffer(root, path), timeout)
+    def workspace(self, root: requests.PathLike) -> AsyncWorkspace:
+        """The workspace at this root; a relative one counts from the current folder. Asks the daemon nothing yet."""
+        return AsyncWorkspace(self._link, requests.absolute(root))
 
     # ---- functions -------------------------------------------------------------------------------------------
 

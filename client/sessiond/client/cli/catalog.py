@@ -21,8 +21,16 @@ CATALOG: dict[str, Entry] = {
     "explain": Entry("explain", "explain", "Show what is resident, and why the rest is not."),
     "logs": Entry("daemon", "logs", "Show the log of a daemon that sessionctl started."),
     "models": Entry("models", "models", "List the models of this machine."),
+    "pin": Entry("workspace", "pin", "Put files into the prefix, whatever the order and the budget say."),
     "ps": Entry("sessions", "ps", "List the sessions."),
     "status": Entry("daemon", "status", "Say whether the daemon runs, with what, and what memory it takes."),
     "stop": Entry("daemon", "stop", "End the daemon."),
     "tokenize": Entry("models", "tokenize", "Show the tokens of a text."),
+    "unpin": Entry("workspace", "unpin", "Take pins back."),
+    "watch": Entry("watch", "watch", "Show what happens to a session, from now until it is closed."),
+    "workspace": Entry(
+        "workspace",
+        "workspace",
+        "Show what the prefix of a folder holds, in its order, and what an edit would cost.",
+    ),
 }

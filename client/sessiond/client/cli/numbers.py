@@ -29,6 +29,11 @@ def duration(milliseconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
 
 
+def clock(time_ms: float) -> str:
+    """The local time of day of a time in milliseconds since 1970."""
+    return time.strftime("%H:%M:%S", time.localtime(time_ms / 1000))
+
+
 def ago(time_ms: float) -> str:
     """How long ago a time in milliseconds since 1970 was; "never" for 0."""
     if not time_ms:

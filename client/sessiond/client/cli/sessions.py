@@ -29,7 +29,7 @@ def ps(invocation: Invocation) -> None:
         [
             (
                 session.name,
-                _state(session.state),
+                state_word(session.state),
                 count(session.prefix_tokens),
                 count(session.resident_tokens),
                 ago(session.last_used_ms),
@@ -63,7 +63,7 @@ def close(invocation: Invocation, name: str) -> None:
         say(f"{closed.name}: closed")
 
 
-def _state(state: int) -> str:
+def state_word(state: int) -> str:
     """A state's name in one small word; a number that this client does not know stays a number."""
     from sessiond.v1.session_service_pb2 import SessionState
 

@@ -7,11 +7,12 @@ from types import TracebackType
 from typing import Self
 
 from sessiond.client import requests
-from sessiond.client.calls import functions, health, models, sessions, workspaces
+from sessiond.client.calls import functions, health, models, sessions
 from sessiond.client.endpoint import resolve_endpoint
 from sessiond.client.sync.link import Link
 from sessiond.client.sync.session import Session
 from sessiond.client.sync.stream import Stream
+from sessiond.client.sync.workspace import Workspace
 from sessiond.client.transport import version_in
 from sessiond.v1 import (
     config_pb2,
@@ -19,7 +20,6 @@ from sessiond.v1 import (
     function_service_pb2,
     model_service_pb2,
     session_service_pb2,
-    workspace_service_pb2,
 )
 from sessiond.v1.errors import SessionUnavailable
 
@@ -132,33 +132,9 @@ class Client:
 
     # ---- workspaces ------------------------------------------------------------------------------------------
 
-    def workspace(
-        self, root: requests.PathLike, *, timeout: float | None = None
-    ) -> workspace_service_pb2.GetWorkspaceResponse:
-        """What the assembly of a workspace holds, and what an edit would cost."""
-        return self._link.unary(workspaces.get_workspace(root), timeout)
-
-    def pin_files(
-        self, root: requests.PathLike, paths: Iterable[str], *, timeout: float | None = None
-    ) -> None:
-        """Put files, relative to the root, into the prefix whatever the order and the budget say."""
-        self._link.unary(workspaces.pin_files(root, paths), timeout)
-
-    def unpin_files(
-        self, root: requests.PathLike, paths: Iterable[str], *, timeout: float | None = None
-    ) -> None:
-        """Take pins back."""
-        self._link.unary(workspaces.unpin_files(root, paths), timeout)
-
-    def set_buffer(
-        self, root: requests.PathLike, path: str, text: str, *, timeout: float | None = None
-    ) -> None:
-        """Give an unsaved buffer: it wins over its file until it is saved or released."""
-        self._link.unary(workspaces.set_buffer(root, path, text), timeout)
-
-    def release_buffer(self, root: requests.PathLike, path: str, *, timeout: float | None = None) -> None:
-        """Take a buffer back."""
-        self._link.unary(workspaces.release_buffer(root, path), timeout)
+    def workspace(self, root: requests.PathLike) -> Workspace:
+        """The workspace at this root; a relative one counts from the current folder. Asks the daemon nothing yet."""
+        return Workspace(self._link, requests.absolute(root))
 
     # ---- functions -------------------------------------------------------------------------------------------
 

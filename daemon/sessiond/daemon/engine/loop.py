@@ -52,8 +52,11 @@ class Loop:
         self,
         after_turn: Callable[[], None] = lambda: None,
         on_idle: Callable[[], float | None] = lambda: None,
+        before_batch: Callable[[], None] = lambda: None,
     ) -> None:
         self._after_turn = after_turn
+        self._before_batch = before_batch
+        """Called when all jobs have said what the last batch made them say."""
         self._on_idle = on_idle
         """Called when there is nothing to do; answers after how many seconds to call again, if that goes on."""
         self._lock = threading.Condition()
@@ -138,6 +141,7 @@ class Loop:
                 self._resume(job, Cancelled())
             elif job.wish is None:
                 self._resume(job)
+        self._before_batch()
         waiting = [
             Waiting(job.id, job.branch, job.arena, job.rank, job.due, job.wish)
             for job in self._jobs.values()

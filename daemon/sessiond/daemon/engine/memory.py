@@ -28,6 +28,14 @@ RESERVE_SHARE = 0.1
 """Of all memory, what is left to the rest of the machine."""
 
 
+@dataclass(eq=False, slots=True)
+class Background:
+    """Work for which nobody waits: it holds no cells against anybody."""
+
+    must_stop: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 @dataclass(eq=False)
 class ArenaRecord:
     """One arena, as the daemon keeps account of it."""
@@ -43,6 +51,8 @@ class ArenaRecord:
     cells: int = 0
     turns: int = 0
     """Turns that run on it."""
+    background: set[Background] = field(default_factory=set["Background"])
+    """What runs on it while nobody waits for it."""
     used: float = field(default_factory=time.monotonic)
 
 
@@ -109,6 +119,9 @@ class KvMemory:
         log.info("arena.gives_way", arena=oldest.name, kv_bytes=oldest.taken)
         # At once: a turn that begins there meanwhile asks for room again, and nobody is asked twice in one search.
         oldest.taken = 0
+        for work in list(oldest.background):
+            work.must_stop.set()
+            await work.over.wait()
         with contextlib.suppress(EngineDied, EngineFailed):
             await oldest.engine.park(oldest.name)
         return True
@@ -132,4 +145,24 @@ class KvMemory:
             yield
         finally:
             record.turns -= 1
+            record.used = time.monotonic()
+
+    @contextlib.asynccontextmanager
+    async def background(self, engine: Engine, name: str) -> AsyncGenerator[asyncio.Event, None]:
+        """Use an arena's cells for which nobody waits. What it answers is set when somebody needs their memory: then the
+        work must end at once. Raises SessionUnavailable where the arena gave its cells back and there is no room.
+        """
+        record, work = self._arenas.get((engine, name)), Background()
+        if record is None:  # a backend without cells
+            yield work.must_stop
+            return
+        if not record.taken and record.needs > self.free():
+            raise SessionUnavailable("there is no memory for cells that nobody waits for")
+        record.background.add(work)
+        record.taken = record.needs
+        try:
+            yield work.must_stop
+        finally:
+            record.background.discard(work)
+            work.over.set()
             record.used = time.monotonic()

@@ -21,6 +21,10 @@ STRETCH = 4.0
 """How many times as long as its work alone a job may take before it is overdue."""
 STEP_S = 0.1
 """How long a batch should take at most while somebody reads an answer: as long as a step of ten tokens a second."""
+QUIET_STEP_S = 0.25
+"""How long a batch of keep-hot should take at most: who asks meanwhile waits for its end."""
+FEWEST_QUIET = 32
+"""Tokens of such a batch at least: with fewer, the weights are read for too little."""
 
 
 class Rank(enum.IntEnum):
@@ -65,12 +69,16 @@ def due(arrived: float, deadline: float | None, seconds: float) -> float:
 
 def next_batch(waiting: Sequence[Waiting], after: int) -> Batch:
     """The batch of this turn, after one of the arena with the id `after`. `waiting` is not empty."""
-    hurried = [job for job in waiting if job.rank is not Rank.KEEP_HOT] or waiting
+    hurried: Sequence[Waiting] = [job for job in waiting if job.rank is not Rank.KEEP_HOT] or waiting
     arena = _next_arena([job.arena for job in hurried], after)
     here = _in_order([job for job in waiting if job.arena is arena], arena.settings.num_batch)
     taking = [job for job in here if job in hurried]
-    answers = any(_is_step(job) for job in waiting)
-    return Batch(arena, _fill(taking, arena, answers=answers), [job.branch for job in here])
+    bulk = arena.settings.num_ubatch
+    if any(_is_step(job) for job in waiting):
+        bulk = min(bulk, max(FEWEST, int(arena.rates.tokens_a_second * STEP_S)))
+    elif hurried is waiting:
+        bulk = min(bulk, max(FEWEST_QUIET, int(arena.rates.tokens_a_second * QUIET_STEP_S)))
+    return Batch(arena, _fill(taking, arena, bulk), [job.branch for job in here])
 
 
 def _next_arena(arenas: Sequence[Arena], after: int) -> Arena:
@@ -94,11 +102,10 @@ def _in_order(jobs: Sequence[Waiting], room: int) -> list[Waiting]:
     return sorted(jobs, key=place)
 
 
-def _fill(jobs: Sequence[Waiting], arena: Arena, *, answers: bool) -> dict[int, Wish]:
+def _fill(jobs: Sequence[Waiting], arena: Arena, bulk: int) -> dict[int, Wish]:
+    """Wishes that fit the batch, with at most `bulk` tokens beside the steps of answers."""
     room = arena.settings.num_batch
-    bulk = max(1, min(arena.settings.num_ubatch, room - sum(_is_step(job) for job in jobs)))
-    if answers:
-        bulk = min(bulk, max(FEWEST, int(arena.rates.tokens_a_second * STEP_S)))
+    bulk = max(1, min(bulk, room - sum(_is_step(job) for job in jobs)))
     taken: dict[int, Wish] = {}
     for job in jobs:
         if not isinstance(job.wish, Compute):

@@ -29,6 +29,7 @@ from sessiond.daemon.engine.backends import adapters
 from sessiond.daemon.engine.jobs import JobMaker
 from sessiond.daemon.engine.loop import Cancelled, Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
+from sessiond.daemon.engine.outbox import Outbox
 from sessiond.daemon.engine.tune import measure
 
 
@@ -37,8 +38,8 @@ class Worker:
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._sending = threading.Lock()
-        self._loop = Loop(self._after_turn, self._idle)
+        self._loop = Loop(self._after_turn, self._idle, self._say)
+        self._outbox = Outbox(channel, self._loop.stop)
         self._side = ThreadPoolExecutor(1, "side")
 
     def serve(self) -> None:
@@ -48,9 +49,9 @@ class Worker:
             return
         try:
             self._model = self._load(first)
-            self._arenas = Arenas(self._model, MemoryTier(first.memory_tier), self._send)
-            self._jobs = JobMaker(self._model, self._arenas, self._send)
-            self._send(wire.Done(first.id, wire.Loaded(self._model.facts, self._defaults())))
+            self._arenas = Arenas(self._model, MemoryTier(first.memory_tier), self._outbox.send)
+            self._jobs = JobMaker(self._model, self._arenas, self._outbox.keep)
+            self._outbox.send(wire.Done(first.id, wire.Loaded(self._model.facts, self._defaults())))
         except Exception as error:  # noqa: BLE001 - whatever a load dies of is told to the daemon
             self._failed(first.id, error)
             return
@@ -61,7 +62,7 @@ class Worker:
 
     def _load(self, command: wire.Load) -> Model:
         def progress(share: float) -> None:
-            self._send(wire.Progress(command.id, int(share * 1000), 1000))
+            self._outbox.send(wire.Progress(command.id, int(share * 1000), 1000))
 
         model = adapters()[command.adapter].load(command.model, command.settings, progress)
         # The first decode happens here and now: if the build is faulty, it dies before any session has begun.
@@ -78,7 +79,11 @@ class Worker:
         context.close()
         return context.settings
 
+    def _say(self) -> None:
+        self._outbox.flush()
+
     def _after_turn(self) -> None:
+        self._say()
         self._arenas.after_turn(self._loop.busy_branches())
 
     def _idle(self) -> float | None:
@@ -164,20 +169,12 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - told to whoever asked
             self._failed(command_id, error)
         else:
-            self._send(wire.Done(command_id, answer))
+            self._outbox.send(wire.Done(command_id, answer))
 
     def _failed(self, command_id: int, error: BaseException, held: list[int] | None = None) -> None:
         kind, field = _kind(error)
         packed = wire.pack_tokens(held or [])
-        self._send(wire.Failed(command_id, kind, str(error) or type(error).__name__, field, packed))
-
-    def _send(self, event: wire.AnyEvent) -> None:
-        data = wire.encode(event)
-        with self._sending:
-            try:
-                self._channel.sendall(data)
-            except OSError:
-                self._loop.stop()  # the daemon is gone, and so are we
+        self._outbox.send(wire.Failed(command_id, kind, str(error) or type(error).__name__, field, packed))
 
     def _receive(self) -> wire.AnyCommand | None:
         head = self._exactly(wire.PREFIX.size)

@@ -20,6 +20,8 @@ from sessiond.daemon.server.boundary import Boundary
 from sessiond.daemon.server.listen import check_tcp, unix_target
 from sessiond.daemon.server.model_servicer import ModelServicer
 from sessiond.daemon.server.session_servicer import SessionServicer
+from sessiond.daemon.server.workspace_servicer import WorkspaceServicer
+from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.settings import Settings
 from sessiond.v1 import (
@@ -29,6 +31,7 @@ from sessiond.v1 import (
     session_service_pb2,
     session_service_pb2_grpc,
     workspace_service_pb2,
+    workspace_service_pb2_grpc,
 )
 
 log = structlog.get_logger("sessiond")
@@ -54,6 +57,9 @@ class App:
             memory=KvMemory(settings.kv_memory_mb << 20),
             memory_tier=settings.memory_tier_bytes(),
             measurements=Measurements(settings.state_dir / "measured" if settings.measure else None),
+            calm=Calm(on_battery=settings.keep_hot_on_battery, most_load=settings.keep_hot_most_load)
+            if settings.keep_hot
+            else None,
         )
         self._health = health.aio.HealthServicer()
         self._stop = asyncio.Event()
@@ -92,6 +98,9 @@ class App:
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(SessionServicer(self._registry), server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelServicer(self._registry, self._catalog), server
+        )
+        workspace_service_pb2_grpc.add_WorkspaceServiceServicer_to_server(
+            WorkspaceServicer(self._registry), server
         )
         server.add_generic_rpc_handlers(not_yet.handlers())
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

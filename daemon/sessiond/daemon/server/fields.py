@@ -6,6 +6,7 @@ import math
 import re
 from pathlib import Path
 
+from sessiond.daemon.workspace.beneath import open_root
 from sessiond.v1.errors import FieldViolation, InvalidInput
 
 MAX_TEXT = 32 << 20
@@ -65,3 +66,12 @@ class Fields:
         if not value.startswith("/"):
             self.refuse(field, "is not an absolute path")
         return Path(value)
+
+
+def folder(root: Path) -> Path:
+    """The workspace at an absolute path, without links in that: two spellings of one folder are one workspace.
+
+    Raises InvalidInput on `workspace_root` if there is no folder, and PermissionDenied if it may not be read.
+    """
+    with open_root(root):
+        return root.resolve()

@@ -13,7 +13,7 @@ from sessiond.adapters.base import (
     ModelSettings,
     Sampling,
 )
-from sessiond.daemon.server.fields import MAX_NAME, Fields
+from sessiond.daemon.server.fields import MAX_NAME, Fields, folder
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.registry import OpenRequest
 from sessiond.daemon.sessions.session import DecodeRequest
@@ -21,7 +21,7 @@ from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.suffix import MessageInput, SuffixRequest
 from sessiond.daemon.workspace.segment import Segment
 from sessiond.v1 import config_pb2, context_pb2, session_service_pb2
-from sessiond.v1.errors import UnsupportedFeature, invalid
+from sessiond.v1.errors import UnsupportedFeature
 
 MAX_SEGMENTS = 1 << 16
 MAX_SEED = (1 << 32) - 2
@@ -48,10 +48,7 @@ def open_request(request: session_service_pb2.OpenSessionRequest) -> OpenRequest
     key = fields.text("key", request.key, MAX_NAME)
     config = _config(fields, request.config)
     fields.done()
-    if root is not None and not root.is_dir():
-        raise invalid("workspace_root", f"is not a folder: {root}")
-    # Two spellings of one folder are one workspace.
-    return OpenRequest(None if root is None else root.resolve(), model, key, config)
+    return OpenRequest(None if root is None else folder(root), model, key, config)
 
 
 def _config(fields: Fields, config: config_pb2.Config) -> SessionConfig:
@@ -123,7 +120,8 @@ def prefix_request(prefix: context_pb2.PrefixInput) -> PrefixRequest:
             request = PrefixRequest(_segments(fields, prefix.segments), expect=expect)
         case "workspace":
             most = fields.count("prefix.workspace.max_tokens", prefix.workspace.max_tokens)
-            request = PrefixRequest(workspace=True, max_tokens=most, expect=expect)
+            keep_hot = not prefix.workspace.no_keep_hot
+            request = PrefixRequest(workspace=True, max_tokens=most, expect=expect, keep_hot=keep_hot)
         case _:
             request = PrefixRequest(expect=expect)
     fields.done()

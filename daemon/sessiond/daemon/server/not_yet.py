@@ -8,13 +8,10 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
-from sessiond.v1 import function_service_pb2, workspace_service_pb2
+from sessiond.v1 import function_service_pb2
 from sessiond.v1.errors import UnsupportedFeature
 
-_SERVICES = (
-    workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"],
-    function_service_pb2.DESCRIPTOR.services_by_name["FunctionService"],
-)
+_SERVICES = (function_service_pb2.DESCRIPTOR.services_by_name["FunctionService"],)
 
 
 def handlers() -> list[grpc.GenericRpcHandler]:

@@ -12,7 +12,9 @@ from sessiond.daemon.server.from_proto import SPLIT_MODES
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.events import (
     Faulted,
+    FilesChanged,
     Invalidated,
+    KeepHotRan,
     PrefillProgressed,
     SessionEvent,
     StateChanged,
@@ -179,6 +181,10 @@ def event(happened: SessionEvent) -> session_service_pb2.SessionEvent:
     match happened.what:
         case PrefillProgressed() as progress:
             message.prefill_progress.CopyFrom(session_service_pb2.PrefillProgress(**asdict(progress)))
+        case FilesChanged(paths):
+            message.files_changed.paths.extend(paths)
+        case KeepHotRan() as ran:
+            message.keep_hot.CopyFrom(session_service_pb2.KeepHotRun(**asdict(ran)))
         case Invalidated(miss):
             message.invalidation.miss.CopyFrom(last_miss(miss))
         case Faulted(reason, text):

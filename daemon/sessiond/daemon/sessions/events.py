@@ -46,7 +46,25 @@ class StateChanged:
     state: str
 
 
-What: TypeAlias = PrefillProgressed | Invalidated | Faulted | StateChanged
+@dataclass(frozen=True, slots=True)
+class FilesChanged:
+    """Files of the workspace changed, or what editors ask for them. No paths: any of them may have."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepHotRan:
+    """The background prefill after a save."""
+
+    phase: str
+    """"started", "finished" or "superseded"."""
+    prefilled_tokens: int
+    lag_ms: float
+    """From the save until it was finished; 0 before."""
+
+
+What: TypeAlias = PrefillProgressed | FilesChanged | KeepHotRan | Invalidated | Faulted | StateChanged
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,14 @@ from sessiond.daemon.engine.measured import Measurements
 from sessiond.daemon.engine.memory import KvMemory
 from sessiond.daemon.engine.pool import EngineKey, EnginePool
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
+from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.content import Content
+from sessiond.daemon.sessions.home import Home
 from sessiond.daemon.sessions.manifest import digest_of, identify
-from sessiond.daemon.sessions.session import Home, Session
+from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.statuses import Report
+from sessiond.daemon.sessions.workspaces import Workspaces
 from sessiond.v1.errors import (
     FieldMismatch,
     ManifestMismatch,
@@ -60,6 +63,7 @@ class SessionRegistry:
         memory: KvMemory | None = None,
         memory_tier: int = 0,
         measurements: Measurements | None = None,
+        calm: Calm | None = None,
     ) -> None:
         self._resolve_model = resolve_model
         self._max_sessions = max_sessions
@@ -72,6 +76,7 @@ class SessionRegistry:
         self._dropping: set[asyncio.Task[None]] = set()
         self._by_request: dict[OpenRequest, Session] = {}
         self.memory = memory or KvMemory()
+        self.workspaces = Workspaces(calm)
         self.pool = EnginePool(self._engine_stands, self._engine_died, memory_tier, measurements)
 
     async def engine(self, model: str, config: SessionConfig | None = None) -> Engine:
@@ -180,9 +185,10 @@ class SessionRegistry:
             framing.template_digest,
             disable_bos=config.disable_bos,
         )
-        home = Home(engine, arena, self.memory, opened.cell_bytes)
+        home = Home(engine, arena, self.memory, opened.cell_bytes, opened.settings)
         chosen = config.with_context(opened.settings)
-        session = Session(session_id, home, identity, chosen, request.workspace_root, request.key)
+        workspace = self.workspaces.of(request.workspace_root) if request.workspace_root else None
+        session = Session(session_id, home, identity, chosen, workspace, request.key)
         log.info("session.opened", session=session.name, model=engine.model, num_ctx=opened.settings.num_ctx)
         return session
 
@@ -210,7 +216,7 @@ class SessionRegistry:
                 )
             except EngineDied as died:
                 raise SessionUnavailable(f"the backend died during a fork: {died.cause}") from died
-        session = Session(session_id, parent.home, parent.identity, parent.config, parent.workspace_root, key)
+        session = Session(session_id, parent.home, parent.identity, parent.config, parent.workspace, key)
         session.begin_as(content, parent)
         log.info("session.forked", session=session.name, parent=parent.name)
         return session
@@ -252,6 +258,7 @@ class SessionRegistry:
 
     async def stop(self) -> None:
         """End all engines, and with them all sessions."""
+        await self.workspaces.stop()
         await self.pool.stop()
 
     def _live(self) -> list[Session]:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from sessiond.adapters.base import Sampling
 from sessiond.daemon.engine import wire
-from sessiond.daemon.engine.engine import Engine, Generation
-from sessiond.daemon.engine.memory import KvMemory
+from sessiond.daemon.engine.engine import Generation
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.content import Content, common
 from sessiond.daemon.sessions.events import Broadcast, Faulted, Invalidated, PrefillProgressed, StateChanged
+from sessiond.daemon.sessions.home import Home
 from sessiond.daemon.sessions.manifest import Identity, ManifestSegment, check
 from sessiond.daemon.sessions.miss import Miss, explain_miss
 from sessiond.daemon.sessions.prefix import Prefix, empty_prefix
@@ -27,6 +27,8 @@ from sessiond.daemon.sessions.sources import PrefixRequest, Sources
 from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Summary, Timings
 from sessiond.daemon.sessions.suffix import Suffix, SuffixRequest, build_suffix
 from sessiond.daemon.sessions.turn import Turns
+from sessiond.daemon.sessions.unstable import Instability
+from sessiond.daemon.sessions.workspaces import HotKey, Workspace
 from sessiond.v1.errors import (
     ContextOverflow,
     SessionClosed,
@@ -54,17 +56,6 @@ class _Addition:
     suffix: Suffix
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
-    """Where a session's branch lives."""
-
-    engine: Engine
-    arena: str
-    memory: KvMemory
-    cell_bytes: int
-    """Of KV for each token."""
-
-
 class Session:
     """See the module. All calls come from the daemon's event loop."""
 
@@ -74,7 +65,7 @@ class Session:
         home: Home,
         identity: Identity,
         config: SessionConfig,
-        workspace_root: Path | None,
+        workspace: Workspace | None,
         key: str,
     ) -> None:
         self.id = session_id
@@ -83,14 +74,14 @@ class Session:
         self.engine = home.engine
         self.identity = identity
         self.config = config
-        self.workspace_root = workspace_root
+        self.workspace = workspace
         self.key = key
         self.created_ms = time.time() * 1e3
         self.last_used_ms = 0.0
         self.events = Broadcast()
         self._turns = Turns(self.name, lambda: self.events.tell(StateChanged(self.state)))
         self._num_ctx = config.context.num_ctx
-        self._sources = Sources(home.engine, identity, config, workspace_root)
+        self._sources = Sources(home.engine, identity, config, workspace)
         self._content = Content(empty_prefix(identity))
         self._resident = 0
         """How many of the session's tokens, from the first, are in the backend's cells."""
@@ -99,11 +90,19 @@ class Session:
         self._common = 0
         """How many of the session's tokens its branch held last: a turn that was cut short leaves it on another way."""
         self._miss: Miss | None = None
+        self._instability = Instability(self.name)
         self._closed = False
         self._fatal = ""
         home.engine.listen(session_id, self._moved)
+        if workspace is not None:
+            workspace.join(session_id, self._sources, self.events.tell)
 
     # What it is.
+
+    @property
+    def workspace_root(self) -> Path | None:
+        """The folder that it is about, if it is about one."""
+        return self.workspace.root if self.workspace is not None else None
 
     @property
     def state(self) -> str:
@@ -185,6 +184,9 @@ class Session:
         self._resident = self._in_memory = 0
         self.events.tell(StateChanged(self.state))
         self.events.end()
+        if self.workspace is not None:
+            self.workspace.leave(self.id)
+            await self.workspace.settled()
         with contextlib.suppress(EngineDied, EngineFailed):
             await self.engine.close(self.id)
 
@@ -196,6 +198,8 @@ class Session:
         self._resident = self._in_memory = 0
         fatal = SessionFatal(cause)
         self._turns.end(fatal)
+        if self.workspace is not None:
+            self.workspace.leave(self.id)
         self.events.tell(Faulted(fatal.reason, fatal.message))
         self.events.tell(StateChanged(self.state))
         self.events.end()
@@ -209,7 +213,9 @@ class Session:
     async def ensure_prefix(self, request: PrefixRequest, timings: Timings) -> PrefixStatus:
         """Bring the prefix to the asked one; whatever stood after the old one leaves the session."""
         async with self._turn("prefix"):
-            return await self._move_to(await self._plan_prefix(request, timings), timings)
+            status = await self._move_to(await self._plan_prefix(request, timings), timings)
+            self._keep_hot(request)
+            return status
 
     async def prefill_suffix(self, request: SuffixRequest, timings: Timings) -> SuffixStatus:
         """Add a suffix after all that the session is, or after its prefix."""
@@ -238,6 +244,7 @@ class Session:
             self._check_room(len(addition.base) + len(addition.suffix.tokens), request)
             if prefix is not None:
                 yield await self._move_to(new, timings)
+                self._keep_hot(prefix)
             yield await self._add(addition, timings)
             async with contextlib.aclosing(self._answer(request, timings)) as chunks:
                 async for chunk in chunks:
@@ -298,7 +305,8 @@ class Session:
         dropped = len(before) - common(before, new.tokens)
         self._content = Content.of(new, self.config.prompt_format)
         self._stands(len(new.tokens))
-        self._miss = explain_miss(old, new, advanced.reused + advanced.restored, advanced.prefilled)
+        miss = explain_miss(old, new, advanced.reused + advanced.restored, advanced.prefilled)
+        self._miss = self._instability.heard(miss, old, new)
         if self._miss is not None and old.tokens:
             self.events.tell(Invalidated(self._miss))
         return PrefixStatus(
@@ -314,6 +322,17 @@ class Session:
             manifest_digest=new.manifest.digest,
             reuse_source=advanced.source,
         )
+
+    def _keep_hot(self, request: PrefixRequest) -> None:
+        """Have the prefix that it was just brought to kept up to date, if it is the workspace's."""
+        if self.workspace is None:
+            return
+        if request.workspace and request.keep_hot:
+            add_bos = self.identity.add_bos
+            key = HotKey(self.engine, self.home.arena, self.config.prompt_format, add_bos, request.max_tokens)
+            self.workspace.follow(self.id, self.home, key, self._content.prefix)
+        else:
+            self.workspace.unfollow(self.id)
 
     async def _plan_suffix(
         self, request: SuffixRequest, prefix: Prefix, timings: Timings, *, alone: bool

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.manifest import Identity
 from sessiond.daemon.sessions.prefix import Prefix, build_prefix
-from sessiond.daemon.workspace.assemble import Assembly, assemble
+from sessiond.daemon.sessions.workspaces import Workspace
+from sessiond.daemon.workspace.assemble import Assembly
 from sessiond.daemon.workspace.segment import Segment
 from sessiond.v1.errors import invalid
 
@@ -28,26 +28,30 @@ class PrefixRequest:
     max_tokens: int = 0
     """Of the assembly; 0 leaves it to the daemon."""
     expect: dict[str, str] | None = None
+    keep_hot: bool = True
+    """Whether the workspace's prefix is brought up to date in the background, until the next request."""
 
 
 class Sources:
     """What one session's prefixes are made from."""
 
-    def __init__(self, engine: Engine, identity: Identity, config: SessionConfig, root: Path | None) -> None:
+    def __init__(
+        self, engine: Engine, identity: Identity, config: SessionConfig, workspace: Workspace | None
+    ) -> None:
         self._engine = engine
         self._identity = identity
         self._config = config
-        self._root = root
+        self._workspace = workspace
 
     async def prefix(self, request: PrefixRequest) -> Prefix:
         """The prefix that is asked for. Raises InvalidInput, PermissionDenied."""
-        assembly = await self._assembled(request) if request.workspace else Assembly(request.segments, ())
-        return await build_prefix(
-            self._engine, self._identity, self._config.prompt_format, assembly.segments, assembly.left_out
-        )
+        if request.workspace:
+            return await self.of_workspace(request.max_tokens)
+        return await self._built(Assembly(request.segments, ()))
 
-    async def _assembled(self, request: PrefixRequest) -> Assembly:
-        if self._root is None:
+    async def of_workspace(self, max_tokens: int = 0) -> Prefix:
+        """The prefix that the files make now; 0 leaves the budget to us. Raises InvalidInput, PermissionDenied."""
+        if self._workspace is None:
             raise invalid("prefix.workspace", "the session was opened without a workspace")
         loop = asyncio.get_running_loop()
 
@@ -56,5 +60,10 @@ class Sources:
             found = asyncio.run_coroutine_threadsafe(self._engine.tokenize(texts), loop).result()
             return [len(tokens) for tokens in found]
 
-        most = request.max_tokens or int(self._config.context.num_ctx * WORKSPACE_SHARE)
-        return await asyncio.to_thread(assemble, self._root, count, most)
+        most = max_tokens or int(self._config.context.num_ctx * WORKSPACE_SHARE)
+        return await self._built(await self._workspace.assemble(count, most))
+
+    async def _built(self, assembly: Assembly) -> Prefix:
+        return await build_prefix(
+            self._engine, self._identity, self._config.prompt_format, assembly.segments, assembly.left_out
+        )

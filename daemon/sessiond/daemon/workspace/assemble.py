@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sessiond.daemon.workspace import classify
-from sessiond.daemon.workspace.beneath import open_root, read_file, root_refused, why_unread
+from sessiond.daemon.workspace.beneath import open_root, root_refused
+from sessiond.daemon.workspace.config import CONFIG_FILE, INSTRUCTIONS, Config, read_config
+from sessiond.daemon.workspace.filling import FileText, Filling, TokenCounter
+from sessiond.daemon.workspace.order import README, calmest_first, hottest_first
+from sessiond.daemon.workspace.overlay import path_fault
+from sessiond.daemon.workspace.repo_map import repo_map
+from sessiond.daemon.workspace.rules import Narrowing
 from sessiond.daemon.workspace.segment import LeftOut, Segment
-from sessiond.daemon.workspace.select import select
+from sessiond.daemon.workspace.select import Selection, select
+from sessiond.daemon.workspace.wishes import NO_WISHES, Wishes
 
-INSTRUCTIONS = "AGENTS.md"
-"""At the root: what the workspace's people tell every model. It comes first."""
-_EARLY = (INSTRUCTIONS, "README.md")
+__all__ = ["Assembly", "TokenCounter", "assemble"]
 
-_MOST_BYTES_PER_TOKEN = 16
-"""No text is denser as a whole. A file with more than this for each token that is left is not even counted."""
-_BATCH_FILES = 64
-_BATCH_BYTES = 1 << 20
-
-TokenCounter = Callable[[Sequence[str]], list[int]]
-"""The number of tokens of each text."""
+_MAP_HEADING = "=== what the files define ===\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,107 +29,134 @@ class Assembly:
     segments: tuple[Segment, ...]
     left_out: tuple[LeftOut, ...]
     """Ordered by path."""
+    pinned: frozenset[str] = frozenset()
+    """Paths of the segments that are pinned, by an editor or by the configuration."""
+    buffered: frozenset[str] = frozenset()
+    """Paths of the segments whose text is an unsaved buffer."""
 
 
-def assemble(root: Path, count_tokens: TokenCounter, max_tokens: int) -> Assembly:
+def assemble(root: Path, count_tokens: TokenCounter, max_tokens: int, wishes: Wishes = NO_WISHES) -> Assembly:
     """Selects, reads and orders the files under `root`; their segments have at most `max_tokens` tokens together.
 
     Only whole files go in. One that does not fit is left out, and smaller ones behind it may still fit. The same
-    tree gives the same answer, byte for byte. `count_tokens` is called for many texts at a time.
+    tree and the same wishes give the same answer, byte for byte. `count_tokens` is called for many texts at a time.
+    `.sessiond.toml` in the root is obeyed; one with a fault is left out, and told there.
 
     Raises InvalidInput on `workspace_root` if `root` is no absolute path of a folder, and PermissionDenied if it
     may not be read. What happens to a single file raises nothing: it is told in `left_out`.
     """
     with open_root(root) as root_fd:
+        config, fault = read_config(root_fd)
+        plan = _plan(config, wishes)
         try:
-            selection = select(root_fd, root)
+            selection = _selected(root_fd, root, plan, fault)
         except OSError as error:
             raise root_refused(root, error) from error
-        filling = _Filling(count_tokens, max_tokens, left_out=list(selection.left_out))
-        for batch in _batches(filling.texts(root_fd, _in_order(selection.files))):
-            filling.take(batch)
-    left_out = sorted(filling.left_out, key=lambda entry: entry.path.encode())
-    return Assembly(tuple(filling.segments), tuple(left_out))
+        room = config.room(max_tokens)
+        map_room = config.map_room(room)
+        filling = Filling(root_fd, wishes.buffers, count_tokens, room - map_room)
+        filling.fill(plan.offered(selection.files, filling))
+    segments = plan.segments(filling.taken, _map(filling, map_room))
+    left_out = [*selection.left_out, *plan.missing(selection), *filling.left_out]
+    return Assembly(
+        tuple(segments),
+        tuple(sorted(left_out, key=lambda entry: entry.path.encode())),
+        pinned=frozenset(path for path in plan.pinned if path in filling.taken),
+        buffered=frozenset(path for path in wishes.buffers if path in filling.taken),
+    )
 
 
-def _in_order(files: Sequence[str]) -> list[str]:
-    """Those with a place of their own, then the rest as they come."""
-    early = [path for path in _EARLY if path in files]
-    return early + [path for path in files if path not in early]
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Who comes first."""
+
+    config: Config
+    wishes: Wishes
+    pinned: tuple[str, ...]
+    """By an editor or by the configuration, the first one first."""
+    weights: Mapping[str, float]
+
+    def offered(self, files: Collection[str], filling: Filling) -> list[str]:
+        """The files in the order in which they are offered room."""
+        present = set(files)
+        first = dict.fromkeys(
+            path for path in (*self.pinned, self.config.instructions, README) if path in present
+        )
+        rest = [path for path in files if path not in first]
+        sizes = {path: filling.size(path) for path in rest if self.weights.get(path)}
+        return [*first, *hottest_first(rest, sizes, self.weights)]
+
+    def segments(self, taken: Mapping[str, FileText], outline: str) -> Iterator[Segment]:
+        """What was taken, and the map if there is one, in the order in which they stand in the prompt."""
+        groups: list[list[str]] = [[], [], []]
+        pinned = set(self.pinned)
+        sizes = {path: file.size for path, file in taken.items()}
+        for path in calmest_first(taken, sizes, self.weights):
+            groups[0 if path == self.config.instructions else 1 if path in pinned else 2].append(path)
+        instructions, pins, others = groups
+        for path in instructions:
+            yield _segment("instructions", taken[path])
+        if outline:
+            yield Segment(id="map", kind="map", text=outline)
+        for path in (*pins, *others):
+            yield _segment("file", taken[path])
+
+    def missing(self, selection: Selection) -> Iterator[LeftOut]:
+        """What was asked for by its path, and is neither a file of the workspace nor told of yet."""
+        asked = dict.fromkeys(self.wishes.buffers, "there is an unsaved buffer of it")
+        if self.config.instructions != INSTRUCTIONS:
+            asked[self.config.instructions] = f"{CONFIG_FILE} names it as the instructions"
+        asked |= dict.fromkeys(self.pinned, "it is pinned")
+        told = {entry.path: entry for entry in selection.left_out}
+        for path in asked.keys() - told.keys() - set(selection.files):
+            yield _why_missing(path, asked[path], told, complete=selection.complete)
 
 
-def framed(path: str, content: str) -> str:
-    """A file's content as it stands in the prompt."""
-    return f"=== {path} ===\n{content}\n"
+def _plan(config: Config, wishes: Wishes) -> _Plan:
+    pinned = tuple(dict.fromkeys((*wishes.pinned, *config.pinned)))
+    return _Plan(config, wishes, pinned, wishes.weights if config.order == "volatility" else {})
 
 
-@dataclass(slots=True)
-class _Filling:
-    """A token budget that is being used up."""
-
-    count_tokens: TokenCounter
-    tokens_left: int
-    left_out: list[LeftOut]
-    segments: list[Segment] = field(default_factory=list[Segment])
-
-    def texts(self, root_fd: int, paths: Iterable[str]) -> Iterator[Segment]:
-        """The files that may go in, as far as can be told without counting; the others are left out."""
-        for path in paths:
-            text = classify.by_name(path) or self._read(root_fd, path)
-            if isinstance(text, LeftOut):
-                self.left_out.append(text)
-                continue
-            segment = _segment(path, text)
-            if self._hopeless(segment):
-                self._does_not_fit(segment)
-            else:
-                yield segment
-
-    def _read(self, root_fd: int, path: str) -> str | LeftOut:
-        if self.tokens_left <= 0:
-            return LeftOut(path, "budget", "no token was left for it")
-        try:
-            content = read_file(root_fd, path.encode(), classify.MAX_BYTES)
-        except OSError as error:
-            return why_unread(path.encode(), error)
-        return classify.by_content(path, content)
-
-    def take(self, batch: Sequence[Segment]) -> None:
-        """Takes each segment of the batch that fits."""
-        counts = self.count_tokens([segment.text for segment in batch])
-        for segment, tokens in zip(batch, counts, strict=True):
-            # Asked once more, so that the answer does not depend on where one batch ends and the next begins.
-            if self._hopeless(segment):
-                self._does_not_fit(segment)
-            elif tokens > self.tokens_left:
-                self._does_not_fit(segment, tokens)
-            else:
-                self.segments.append(segment)
-                self.tokens_left -= tokens
-
-    def _hopeless(self, segment: Segment) -> bool:
-        return len(segment.text.encode()) > self.tokens_left * _MOST_BYTES_PER_TOKEN
-
-    def _does_not_fit(self, segment: Segment, tokens: int | None = None) -> None:
-        size = f"{len(segment.text.encode()):,} bytes" if tokens is None else f"{tokens:,} tokens"
-        detail = f"its {size} do not fit into the {max(0, self.tokens_left):,} tokens that were left"
-        self.left_out.append(LeftOut(segment.path, "budget", detail))
+def _selected(root_fd: int, root: Path, plan: _Plan, fault: LeftOut | None) -> Selection:
+    """The walk's selection, with the configuration file in its place among the left out if it has a fault."""
+    config = plan.config
+    narrowing = Narrowing(config.include, config.exclude, named=(*plan.pinned, config.instructions))
+    selection = select(root_fd, root, narrowing, unsaved=plan.wishes.buffers)
+    if fault is None:
+        return selection
+    files = tuple(path for path in selection.files if path != fault.path)
+    left_out = (fault, *(entry for entry in selection.left_out if entry.path != fault.path))
+    return replace(selection, files=files, left_out=left_out)
 
 
-def _segment(path: str, content: str) -> Segment:
-    kind = "instructions" if path == INSTRUCTIONS else "file"
-    return Segment(id=f"{kind}:{path}", kind=kind, text=framed(path, content), path=path)
+def _map(filling: Filling, room: int) -> str:
+    """The map of what was taken; empty if there is nothing to map, or no room for it."""
+
+    def count(outlines: Sequence[str]) -> list[int]:
+        return filling.count_tokens([_MAP_HEADING + outline for outline in outlines])
+
+    outline = repo_map([(file.path, file.content) for file in filling.taken.values()], count, room)
+    return _MAP_HEADING + outline if outline else ""
 
 
-def _batches(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
-    """Groups of a bounded number of files and bytes: nothing more is read before a group was taken."""
-    batch: list[Segment] = []
-    size = 0
-    for segment in segments:
-        batch.append(segment)
-        size += len(segment.text)
-        if len(batch) >= _BATCH_FILES or size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def _segment(kind: str, file: FileText) -> Segment:
+    return Segment(id=f"{kind}:{file.path}", kind=kind, text=file.framed, path=file.path)
+
+
+def _why_missing(path: str, asked: str, told: Mapping[str, LeftOut], *, complete: bool) -> LeftOut:
+    shown = path.encode(errors="backslashreplace").decode()
+    fault = path_fault(path)
+    if fault is not None:
+        return LeftOut(shown, "missing", f"{asked}, but the path {fault}")
+    folder = next((told[folder] for folder in _folders(path) if folder in told), None)
+    if folder is not None:
+        return LeftOut(shown, folder.reason, f"{asked}, but it is in {folder.path}: {folder.detail}")
+    if not complete:
+        return LeftOut(shown, "budget", f"{asked}, but the walk ended before it came there")
+    return LeftOut(shown, "missing", f"{asked}, but there is no such file")
+
+
+def _folders(path: str) -> Iterable[str]:
+    """The folders that a file is in, outermost first."""
+    parts = path.split("/")
+    return ("/".join(parts[:end]) for end in range(1, len(parts)))

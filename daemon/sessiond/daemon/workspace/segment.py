@@ -12,7 +12,7 @@ class Segment:
     id: str
     """Unique within its assembly, and the same from one assembly to the next."""
     kind: str
-    """"instructions", "file", "text" or "frame"."""
+    """"instructions", "map", "file", "text" or "frame"."""
     text: str
     path: str = ""
     """Relative to the workspace root; empty if the text comes from no file."""
@@ -33,6 +33,7 @@ class LeftOut:
     By where it stands or what it is: "ignored", "link", "outside", "special", "name".
     By its name or content: "secret", "lock_file", "generated", "media", "too_large", "binary".
     By what happened: "unreadable", "vanished", "budget".
+    By what was asked: "missing" (named, and not there), "config" (the configuration has a fault).
     """
     detail: str
     """A sentence for people."""

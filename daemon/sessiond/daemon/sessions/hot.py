@@ -1,0 +1,153 @@
+"""Keep-hot: after a save the prefix is assembled anew and prefilled in the background, on a branch of its own.
+
+The branch stands in the tree of the sessions that it serves, so that whatever it has computed is theirs at their next
+EnsurePrefix, also where they ask before it is done. Nothing of theirs moves before that. A newer save ends a run; what
+the two have in common stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from sessiond.daemon.engine import wire
+from sessiond.daemon.engine.process import EngineDied, EngineFailed
+from sessiond.daemon.sessions.calm import Calm
+from sessiond.daemon.sessions.events import KeepHotRan, PrefillProgressed, What
+from sessiond.daemon.sessions.home import Home
+from sessiond.daemon.sessions.prefix import Prefix
+from sessiond.v1.errors import SessiondError
+
+log = structlog.get_logger(__name__)
+
+STAGE = "keep_hot"
+"""Of its progress."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """One background prefill."""
+
+    prefix: Prefix
+    began: float
+    """When the first change came that it answers, by `time.monotonic`."""
+    done: int = 0
+    """Tokens of the prefix that are computed, those that were reused included."""
+    reused: int | None = None
+    """How many of them were there already."""
+
+    @property
+    def prefilled(self) -> int:
+        """Tokens that it computed."""
+        return self.done - (self.reused or 0)
+
+
+class KeepHot:
+    """Keeps one prefix up to date: that of all sessions which would be given the same. In the daemon's event loop."""
+
+    def __init__(
+        self, home: Home, assemble: Callable[[], Awaitable[Prefix]], tell: Callable[[What], None], calm: Calm
+    ) -> None:
+        self._home = home
+        self._assemble = assemble
+        self._tell = tell
+        self._calm = calm
+        self._branch = f"hot-{secrets.token_hex(6)}"
+        self._hot: list[int] | None = None
+        """The tokens that the branch was brought to."""
+        self._began = 0.0
+        self._changed = asyncio.Event()
+        self.state = "idle"
+        """"idle", "waiting" or "running"."""
+        self._task = asyncio.create_task(self._keep())
+
+    def changed(self, began: float) -> None:
+        """Something changed at this moment, by `time.monotonic`. Never waits."""
+        if not self._changed.is_set():
+            self._began = began
+            self._changed.set()
+        if self.state == "idle":
+            self.state = "waiting"
+
+    def stands(self, prefix: Prefix) -> None:
+        """A session was brought to this prefix: nothing is to be done for it."""
+        if self.state != "running":
+            self._hot = prefix.tokens
+
+    async def stop(self) -> None:
+        """End what runs, and free the branch."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        with contextlib.suppress(EngineDied, EngineFailed):
+            await self._home.engine.close(self._branch)
+
+    async def _keep(self) -> None:
+        opened = False
+        while True:
+            await self._changed.wait()
+            await self._calm.wait()
+            self._changed.clear()
+            self.state = "running"
+            try:
+                if not opened:
+                    await self._open()
+                    opened = True
+                await self._bring_up(self._began)
+            except EngineDied:
+                return  # its sessions have heard
+            except (EngineFailed, SessiondError) as failed:
+                # Nobody waits for it: the next request says what is wrong, and the next save tries again.
+                log.warning("keep_hot.failed", error=str(failed))
+            finally:
+                self.state = "waiting" if self._changed.is_set() else "idle"
+
+    async def _open(self) -> None:
+        await self._home.engine.open(self._branch, self._home.arena, self._home.settings)
+
+    async def _bring_up(self, began: float) -> None:
+        prefix = await self._assemble()
+        if prefix.tokens == self._hot:
+            return
+        run = _Run(prefix, began)
+        self._tell(KeepHotRan("started", 0, 0.0))
+        async with self._home.memory.background(self._home.engine, self._home.arena) as must_stop:
+            job = asyncio.create_task(self._prefill(run))
+            newer = asyncio.create_task(self._changed.wait())
+            stop = asyncio.create_task(must_stop.wait())
+            try:
+                await asyncio.wait({job, newer, stop}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (job, newer, stop):
+                    task.cancel()
+                [outcome, *_] = await asyncio.gather(job, newer, stop, return_exceptions=True)
+        if isinstance(outcome, asyncio.CancelledError):
+            self._hot = None
+            self._tell(KeepHotRan("superseded", run.prefilled, 0.0))
+        elif isinstance(outcome, BaseException):
+            self._hot = None
+            raise outcome
+        else:
+            self._hot = prefix.tokens
+            lag_ms = (time.monotonic() - began) * 1e3
+            log.info(
+                "keep_hot.finished", tokens=len(prefix.tokens), prefilled=outcome.prefilled, lag_ms=lag_ms
+            )
+            self._tell(KeepHotRan("finished", outcome.prefilled, lag_ms))
+
+    async def _prefill(self, run: _Run) -> wire.Advanced:
+        def told(done: int, total: int) -> None:
+            run.reused = done if run.reused is None else run.reused
+            run.done = done
+            self._tell(PrefillProgressed(STAGE, done, total))
+
+        borders = [segment.token_end for segment in run.prefix.manifest.segments]
+        return await self._home.engine.advance(
+            self._branch, run.prefix.tokens, told, lambda _held: None, borders=borders, background=True
+        )

@@ -1,0 +1,260 @@
+"""The workspaces that sessions are about: what editors ask of each, who watches it, and what is kept hot of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.sessions.calm import Calm
+from sessiond.daemon.sessions.events import FilesChanged, What
+from sessiond.daemon.sessions.home import Home
+from sessiond.daemon.sessions.hot import KeepHot
+from sessiond.daemon.sessions.manifest import ManifestSegment
+from sessiond.daemon.sessions.prefix import Prefix
+from sessiond.daemon.workspace.assemble import Assembly, TokenCounter, assemble
+from sessiond.daemon.workspace.history import edit_weights
+from sessiond.daemon.workspace.overlay import Overlay
+from sessiond.daemon.workspace.segment import LeftOut
+from sessiond.daemon.workspace.watch.watcher import Burst, Watcher
+from sessiond.v1.errors import invalid
+
+log = structlog.get_logger(__name__)
+
+MAX_ROOTS = 256
+"""Workspaces that may have pins and buffers while no session is about them."""
+
+Tell = Callable[[What], None]
+
+
+@dataclass(frozen=True, slots=True)
+class HotKey:
+    """What makes two sessions' prefixes of one workspace the same."""
+
+    engine: Engine
+    arena: str
+    prompt_format: str
+    add_bos: bool
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceView:
+    """What the assembly of a workspace holds now."""
+
+    manifest: tuple[ManifestSegment, ...]
+    """In the order of the prefix, its frame included."""
+    left_out: tuple[LeftOut, ...]
+    pinned: frozenset[str]
+    buffered: frozenset[str]
+    watcher_state: str
+    keep_hot_state: str
+
+
+class Prefixes(Protocol):
+    """Makes the prefix of a session from its workspace."""
+
+    def of_workspace(self, max_tokens: int = 0) -> Awaitable[Prefix]:
+        """The prefix as the files are now; `max_tokens` 0 leaves the budget to the daemon."""
+        ...
+
+
+@dataclass(slots=True)
+class _Member:
+    """One session."""
+
+    prefixes: Prefixes
+    tell: Tell
+    key: HotKey | None = None
+    """What is kept hot for it."""
+
+
+@dataclass(slots=True)
+class _Watch:
+    """The watcher, and the task that listens to it."""
+
+    watcher: Watcher
+    task: asyncio.Task[None]
+
+
+class Workspace:
+    """One folder. In the daemon's event loop."""
+
+    def __init__(self, root: Path, calm: Calm | None) -> None:
+        self.root = root
+        self.overlay = Overlay()
+        self._calm = calm
+        self._members: dict[str, _Member] = {}
+        self._hot: dict[HotKey, KeepHot] = {}
+        self._watch: _Watch | None = None
+        self._weights: asyncio.Task[dict[str, float]] | None = None
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    # Its files.
+
+    async def assemble(self, count: TokenCounter, max_tokens: int) -> Assembly:
+        """The files as they are now. Raises InvalidInput, PermissionDenied."""
+        # Once, half a second before the first prefix, which takes many. The order stays while sessions stand on it.
+        if self._weights is None:
+            self._weights = asyncio.create_task(asyncio.to_thread(edit_weights, self.root))
+        weights = await asyncio.shield(self._weights)
+
+        def now() -> Assembly:
+            self.overlay.drop_saved(self.root)
+            return assemble(self.root, count, max_tokens, self.overlay.wishes(weights))
+
+        return await asyncio.to_thread(now)
+
+    async def view(self) -> WorkspaceView:
+        """What its newest session would be given."""
+        if not self._members:
+            raise invalid("workspace_root", "no session is open over this workspace")
+        newest = list(self._members.values())[-1]
+        prefix = await newest.prefixes.of_workspace()
+        wishes = self.overlay.wishes({})
+        return WorkspaceView(
+            manifest=tuple(prefix.manifest.segments),
+            left_out=prefix.left_out,
+            pinned=frozenset(wishes.pinned),
+            buffered=frozenset(wishes.buffers),
+            watcher_state=self._watch.watcher.state if self._watch else "off",
+            keep_hot_state=self._keep_hot_state(),
+        )
+
+    def _keep_hot_state(self) -> str:
+        states = {hot.state for hot in self._hot.values()}
+        return next((state for state in ("running", "waiting", "idle") if state in states), "off")
+
+    # Its sessions.
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no session is about it."""
+        return not self._members
+
+    def join(self, session: str, prefixes: Prefixes, tell: Tell) -> None:
+        """A session is about this workspace; `tell` hears what happens here."""
+        self._members[session] = _Member(prefixes, tell)
+
+    def follow(self, session: str, home: Home, key: HotKey, prefix: Prefix) -> None:
+        """Keep the prefix hot that this session was just brought to."""
+        member = self._members.get(session)
+        if member is None or self._calm is None:
+            return
+        if member.key != key:
+            self.unfollow(session)
+            member.key = key
+            if key not in self._hot:
+                self._hot[key] = self._new_hot(member.prefixes, home, key, self._calm)
+        self._hot[key].stands(prefix)
+        if self._watch is None:
+            watcher = Watcher(self.root)
+            self._watch = _Watch(watcher, asyncio.create_task(self._listen(watcher)))
+
+    def _new_hot(self, prefixes: Prefixes, home: Home, key: HotKey, calm: Calm) -> KeepHot:
+        def tell(what: What) -> None:
+            for member in self._members.values():
+                if member.key == key:
+                    member.tell(what)
+
+        return KeepHot(home, lambda: prefixes.of_workspace(key.max_tokens), tell, calm)
+
+    def unfollow(self, session: str) -> None:
+        """Nothing is kept hot for this session any more. `settled` waits until what that took is given back."""
+        member = self._members.get(session)
+        key = member.key if member is not None else None
+        if member is not None:
+            member.key = None
+        wanted = {each.key for each in self._members.values()}
+        hot = self._hot.pop(key, None) if key is not None and key not in wanted else None
+        watch = None
+        if not self._hot:
+            watch, self._watch = self._watch, None
+        if hot is not None or watch is not None:
+            task = asyncio.create_task(_stop(hot, watch))
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
+
+    def leave(self, session: str) -> None:
+        """A session ended; else as `unfollow`."""
+        self.unfollow(session)
+        self._members.pop(session, None)
+
+    async def settled(self) -> None:
+        """Wait until all is given back that is not used any more."""
+        await asyncio.gather(*self._stopping)
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        for session in list(self._members):
+            self.leave(session)
+        await self.settled()
+
+    # What happens there.
+
+    def changed(self, burst: Burst) -> None:
+        """Files changed, or what editors ask."""
+        for member in self._members.values():
+            member.tell(FilesChanged(tuple(sorted(burst.paths))))
+        for hot in self._hot.values():
+            hot.changed(burst.began)
+
+    async def _listen(self, watcher: Watcher) -> None:
+        try:
+            async with contextlib.aclosing(watcher.bursts()) as bursts:
+                async for burst in bursts:
+                    self.changed(burst)
+        except OSError as error:
+            # Every EnsurePrefix reads the files anyway: what is lost is the time between a save and a question.
+            log.warning("watcher.failed", root=str(self.root), error=str(error))
+
+
+async def _stop(hot: KeepHot | None, watch: _Watch | None) -> None:
+    if watch is not None:
+        watch.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch.task
+    if hot is not None:
+        await hot.stop()
+
+
+@dataclass(slots=True)
+class Workspaces:
+    """All of them, by their roots. Without `calm` nothing is kept hot."""
+
+    calm: Calm | None = field(default_factory=Calm)
+    _by_root: dict[Path, Workspace] = field(default_factory=dict[Path, Workspace])
+
+    def of(self, root: Path) -> Workspace:
+        """The workspace of this root, new if need be."""
+        if root not in self._by_root:
+            for idle in [each for each in self._by_root.values() if each.is_idle and each.overlay.is_empty]:
+                del self._by_root[idle.root]
+            self._by_root[root] = Workspace(root, self.calm)
+        return self._by_root[root]
+
+    def overlay(self, root: Path) -> Overlay:
+        """What editors ask of a workspace. Raises InvalidInput where too many are asked something of."""
+        if root not in self._by_root and sum(each.is_idle for each in self._by_root.values()) >= MAX_ROOTS:
+            raise invalid("workspace_root", f"{MAX_ROOTS} workspaces without a session have pins or buffers")
+        return self.of(root).overlay
+
+    def changed(self, root: Path, paths: Collection[str] = ()) -> None:
+        """What editors ask of a workspace changed, for these files."""
+        self.of(root).changed(Burst(frozenset(paths), rescan=False, began=time.monotonic()))
+
+    async def view(self, root: Path) -> WorkspaceView:
+        """See `Workspace.view`. Raises InvalidInput where no session is about it."""
+        return await self.of(root).view()
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        for workspace in self._by_root.values():
+            await workspace.stop()

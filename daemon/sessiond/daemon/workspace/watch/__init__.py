@@ -1,0 +1,1 @@
+"""Tells that files of a workspace have changed. Begin at `watcher.py`."""
