@@ -109,7 +109,7 @@ class Demo:
             self.session.complete(
                 messages=[("user", question)],
                 mode="replace",
-                prefix=prefix_input(workspace=WorkspaceInput(max_tokens=self._budget)),
+                prefix=prefix_input(workspace=WorkspaceInput(max_tokens=self._budget, no_keep_hot=True)),
                 max_tokens=ANSWER_TOKENS,
                 timeout=TURN_SECONDS,
             ) as answer,

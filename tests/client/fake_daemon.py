@@ -110,6 +110,10 @@ class FakeDaemon:
             time.sleep(0.01)
         self.cancelled.set()
 
+    def _note_when_gone(self, context: grpc.ServicerContext) -> None:
+        if not context.add_callback(self.cancelled.set):
+            self.cancelled.set()  # the client went away before the call began here
+
     def _handler(self, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:
         asked: Any = GetMessageClass(method.input_type)
         answered: Any = GetMessageClass(method.output_type)
@@ -135,7 +139,7 @@ class FakeDaemon:
             return answers[0]
 
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            context.add_callback(self.cancelled.set)
+            self._note_when_gone(context)
             answers = begin(request, context)
             for index, answer in enumerate(answers):
                 if index == self.raises_after:

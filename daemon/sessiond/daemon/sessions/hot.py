@@ -116,8 +116,8 @@ class KeepHot:
         if prefix.tokens == self._hot:
             return
         run = _Run(prefix, began)
-        self._tell(KeepHotRan("started", 0, 0.0))
         async with self._home.memory.background(self._home.engine, self._home.arena) as must_stop:
+            self._tell(KeepHotRan("started", 0, 0.0))
             job = asyncio.create_task(self._prefill(run))
             newer = asyncio.create_task(self._changed.wait())
             stop = asyncio.create_task(must_stop.wait())

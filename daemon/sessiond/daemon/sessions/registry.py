@@ -38,6 +38,8 @@ from sessiond.v1.errors import (
 
 log = structlog.get_logger(__name__)
 
+STOP_S = 2.0
+"""How long what runs in the background may take to end when all ends."""
 REMEMBERED = 256
 """Closed and dead sessions that still answer to their name, so that a client learns what became of its own."""
 
@@ -258,7 +260,9 @@ class SessionRegistry:
 
     async def stop(self) -> None:
         """End all engines, and with them all sessions."""
-        await self.workspaces.stop()
+        with contextlib.suppress(TimeoutError):  # an engine that does not answer is ended all the same
+            async with asyncio.timeout(STOP_S):
+                await self.workspaces.stop()
         await self.pool.stop()
 
     def _live(self) -> list[Session]:
