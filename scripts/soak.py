@@ -25,8 +25,12 @@ from pathlib import Path
 import psutil
 
 from demo_daemon import own_daemon
-from sessiond.client import Client, Session, SessionBusy, SessionUnavailable
+from sessiond.client import Client, Config, Session, SessionBusy, SessionUnavailable
 
+WINDOW = 2048
+"""Tokens. Cells that nobody has used yet take no memory: a larger window would fill for longer than the warm-up."""
+TIER_MB = 64
+"""Of the memory tier, which fills by design: small, so that it is full when the warm-up ends."""
 GROWTH = 1.05
 WORKSPACES = 3
 SESSIONS_EACH = 3
@@ -91,7 +95,9 @@ class LoadClient(threading.Thread):
             self._close()
         self._opened += 1
         root = self._rng.choice(self._roots)
-        session = self._client.open_session(workspace_root=root, key=f"{self._seed}-{self._opened}")
+        session = self._client.open_session(
+            workspace_root=root, key=f"{self._seed}-{self._opened}", config=Config(num_ctx=WINDOW)
+        )
         self._sessions.append(session)
         self._texts[session.name] = [LINE.format(i, i - 1) for i in range(LINES)]
         self._ensure(session)
@@ -149,6 +155,7 @@ def soak(model: str, minutes: float, clients: int) -> Findings:
         roots = [folder / f"workspace {index}" for index in range(WORKSPACES)]
         for root in roots:
             root.mkdir()
+        (folder / "sessiond.toml").write_text(f"memory_tier_mb = {TIER_MB}\n", encoding="utf-8")
         with own_daemon(folder, model) as client:
             client.model()  # loaded from here on
             until = time.monotonic() + minutes * 60
