@@ -27,7 +27,7 @@ import psutil
 from demo_daemon import own_daemon
 from sessiond.client import Client, Config, Session, SessionBusy, SessionUnavailable
 
-WINDOW = 2048
+WINDOW = 4096
 """Tokens. Cells that nobody has used yet take no memory: a larger window would fill for longer than the warm-up."""
 TIER_MB = 64
 """Of the memory tier, which fills by design: small, so that it is full when the warm-up ends."""
