@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from sessiond.daemon.workspace import overlay as overlay_module
 from sessiond.daemon.workspace.classify import MAX_BYTES
-from sessiond.daemon.workspace.overlay import MAX_PATHS, Overlay, path_fault
+from sessiond.daemon.workspace.overlay import MAX_PATHS, Overlay
+from sessiond.daemon.workspace.paths import path_fault
 from sessiond.daemon.workspace.select import select
 from sessiond.v1.errors import InvalidInput
 

@@ -12,7 +12,8 @@ from sessiond.daemon.server.fields import Fields
 from sessiond.daemon.sessions.workspaces import WorkspaceView
 from sessiond.daemon.workspace.classify import MAX_BYTES
 from sessiond.daemon.workspace.order import edit_costs
-from sessiond.daemon.workspace.overlay import MAX_PATHS, path_fault
+from sessiond.daemon.workspace.overlay import MAX_PATHS
+from sessiond.daemon.workspace.paths import path_fault
 from sessiond.v1 import context_pb2
 from sessiond.v1 import workspace_service_pb2 as pb
 

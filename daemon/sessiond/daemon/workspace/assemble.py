@@ -10,7 +10,7 @@ from sessiond.daemon.workspace.beneath import open_root, root_refused
 from sessiond.daemon.workspace.config import CONFIG_FILE, INSTRUCTIONS, Config, read_config
 from sessiond.daemon.workspace.filling import FileText, Filling, TokenCounter
 from sessiond.daemon.workspace.order import README, calmest_first, hottest_first
-from sessiond.daemon.workspace.overlay import path_fault
+from sessiond.daemon.workspace.paths import path_fault
 from sessiond.daemon.workspace.repo_map import repo_map
 from sessiond.daemon.workspace.rules import Narrowing
 from sessiond.daemon.workspace.segment import LeftOut, Segment

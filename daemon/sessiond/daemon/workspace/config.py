@@ -26,7 +26,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from sessiond.daemon.workspace.beneath import read_file
-from sessiond.daemon.workspace.overlay import path_fault
+from sessiond.daemon.workspace.paths import path_fault
 from sessiond.daemon.workspace.secrets import secret_content
 from sessiond.daemon.workspace.segment import LeftOut
 

@@ -10,7 +10,6 @@ import contextlib
 import os
 import stat
 import threading
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 from sessiond.daemon.workspace.beneath import open_folder, open_root
 from sessiond.daemon.workspace.classify import MAX_BYTES
+from sessiond.daemon.workspace.paths import path_fault
 from sessiond.daemon.workspace.wishes import Wishes
 from sessiond.v1.errors import FieldViolation, InvalidInput, invalid
 
@@ -25,7 +25,6 @@ MAX_PATHS = 1_000
 """Pins of one workspace, and its buffers. More files than any window holds."""
 MAX_BUFFERED_BYTES = 64 << 20
 """Bytes of UTF-8 in all buffers of one workspace."""
-MAX_PATH_BYTES = 4096
 _MOST_TOLD = 64
 """Paths that one error names at most."""
 
@@ -136,24 +135,6 @@ class Overlay:
         with self._lock:
             buffers = {path: buffer.text for path, buffer in self._buffers.items()}
             return Wishes(pinned=tuple(self._pinned), buffers=buffers, weights=weights)
-
-
-def path_fault(path: str) -> str | None:
-    """Why this is no path of a file beneath the root, written as the walk writes it; None if it is one."""
-    if not path:
-        return "is empty"
-    if len(path) > MAX_PATH_BYTES or len(path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
-        return f"is longer than {MAX_PATH_BYTES} bytes"
-    if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in path):
-        return "has control characters"
-    if path.startswith("/"):
-        return "is absolute; it must be relative to the workspace root"
-    parts = path.split("/")
-    if ".." in parts:
-        return "leaves the workspace"
-    if "" in parts or "." in parts:
-        return 'has an empty part or "."'
-    return None
 
 
 def _mark_of(root_fd: int, path: str) -> Mark | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sessiond.daemon.workspace.beneath import open_folder, read_file, why_unread
 from sessiond.daemon.workspace.ignore import IgnoreFile
-from sessiond.daemon.workspace.overlay import path_fault
+from sessiond.daemon.workspace.paths import path_fault
 from sessiond.daemon.workspace.rules import Narrowing, Rules
 from sessiond.daemon.workspace.segment import LeftOut, shown
 from sessiond.daemon.workspace.skip import VCS_FOLDER, is_virtual_environment, skipped_folder
