@@ -525,7 +525,7 @@ class ManifestSegment(_message.Message):
     id: _builtins.str
     """Unique within the manifest."""
     kind: _builtins.str
-    """"frame", "text", "instructions" or "file"."""
+    """"frame", "text", "instructions", "map" or "file"."""
     path: _builtins.str
     """The file it came from, relative to the workspace root; empty if none."""
     stable: _builtins.bool
@@ -687,7 +687,7 @@ class LeftOut(_message.Message):
     path: _builtins.str
     """Relative to the workspace root."""
     reason: _builtins.str
-    """One word for programs, such as "ignored", "binary", "too_large", "secret", "budget"."""
+    """One word for programs, such as "ignored", "binary", "too_large", "secret", "budget", "config", "missing"."""
     detail: _builtins.str
     """A sentence for people."""
     def __init__(

@@ -74,7 +74,7 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PinFiles(self, request, context):
-        """Puts files into the prefix whatever the order and the budget say.
+        """Puts files into the prefix before all others, whatever the order says. What does not fit is in `left_out`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

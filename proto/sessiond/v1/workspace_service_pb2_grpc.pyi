@@ -36,7 +36,7 @@ class WorkspaceServiceStub:
     GetWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetWorkspaceRequest, _workspace_service_pb2.GetWorkspaceResponse]
     """Says what the assembly of a workspace holds, and what an edit would cost."""
     PinFiles: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.PinFilesRequest, _workspace_service_pb2.PinFilesResponse]
-    """Puts files into the prefix whatever the order and the budget say."""
+    """Puts files into the prefix before all others, whatever the order says. What does not fit is in `left_out`."""
     UnpinFiles: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.UnpinFilesRequest, _workspace_service_pb2.UnpinFilesResponse]
     """Takes pins back."""
     SetBuffer: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.SetBufferRequest, _workspace_service_pb2.SetBufferResponse]
@@ -52,7 +52,7 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     GetWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetWorkspaceRequest, _workspace_service_pb2.GetWorkspaceResponse]  # type: ignore[assignment]
     """Says what the assembly of a workspace holds, and what an edit would cost."""
     PinFiles: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.PinFilesRequest, _workspace_service_pb2.PinFilesResponse]  # type: ignore[assignment]
-    """Puts files into the prefix whatever the order and the budget say."""
+    """Puts files into the prefix before all others, whatever the order says. What does not fit is in `left_out`."""
     UnpinFiles: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.UnpinFilesRequest, _workspace_service_pb2.UnpinFilesResponse]  # type: ignore[assignment]
     """Takes pins back."""
     SetBuffer: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.SetBufferRequest, _workspace_service_pb2.SetBufferResponse]  # type: ignore[assignment]
@@ -77,7 +77,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.PinFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.PinFilesResponse, _abc.Awaitable[_workspace_service_pb2.PinFilesResponse]]:
-        """Puts files into the prefix whatever the order and the budget say."""
+        """Puts files into the prefix before all others, whatever the order says. What does not fit is in `left_out`."""
 
     @_abc_1.abstractmethod
     def UnpinFiles(
