@@ -69,14 +69,15 @@ def due(arrived: float, deadline: float | None, seconds: float) -> float:
 
 def next_batch(waiting: Sequence[Waiting], after: int) -> Batch:
     """The batch of this turn, after one of the arena with the id `after`. `waiting` is not empty."""
-    hurried: Sequence[Waiting] = [job for job in waiting if job.rank is not Rank.KEEP_HOT] or waiting
+    nobody_waits = all(job.rank is Rank.KEEP_HOT for job in waiting)
+    hurried = [job for job in waiting if nobody_waits or job.rank is not Rank.KEEP_HOT]
     arena = _next_arena([job.arena for job in hurried], after)
     here = _in_order([job for job in waiting if job.arena is arena], arena.settings.num_batch)
     taking = [job for job in here if job in hurried]
     bulk = arena.settings.num_ubatch
     if any(_is_step(job) for job in waiting):
         bulk = min(bulk, max(FEWEST, int(arena.rates.tokens_a_second * STEP_S)))
-    elif hurried is waiting:
+    elif nobody_waits:
         bulk = min(bulk, max(FEWEST_QUIET, int(arena.rates.tokens_a_second * QUIET_STEP_S)))
     return Batch(arena, _fill(taking, arena, bulk), [job.branch for job in here])
 
