@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -11,10 +10,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from sessiond.daemon.engine.memory import KvMemory
 from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.config import SessionConfig
-from sessiond.daemon.sessions.events import FilesChanged, KeepHotRan, What
+from sessiond.daemon.sessions.events import FilesChanged, KeepHotRan, PrefillProgressed, What
+from sessiond.daemon.sessions.hot import STAGE
 from sessiond.daemon.sessions.registry import OpenRequest, SessionRegistry
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.sources import PrefixRequest
@@ -91,6 +90,13 @@ def _finished(what: What) -> bool:
     return isinstance(what, KeepHotRan) and what.phase == "finished"
 
 
+def _beyond(tokens: int) -> Callable[[What], bool]:
+    """Whether a run has computed more than so many tokens reach."""
+    return lambda what: (
+        isinstance(what, PrefillProgressed) and what.stage == STAGE and what.done_tokens > tokens
+    )
+
+
 def _phases(heard: list[What]) -> list[str]:
     return [what.phase for what in heard if isinstance(what, KeepHotRan)]
 
@@ -112,26 +118,25 @@ async def test_after_a_save_nothing_is_left_to_compute(place: _Place) -> None:
 
 async def test_a_request_takes_over_what_is_done(place: _Place) -> None:
     session = await place.open(_SLOW)
-    await _watched(session)
+    cold = await _watched(session)
     whole = 2500
-    heard = await _until(
-        session, lambda what: _phases([what]) == ["started"], lambda: place.save("c.txt", "x" * whole)
-    )
+    heard = await _until(session, _beyond(cold.prefix_tokens), lambda: place.save("c.txt", "x" * whole))
     assert _phases(heard) == ["started"]
-    await asyncio.sleep(0.1)
     status = await _ensure(session)
     assert status.prefix_tokens == len(session.tokens) > whole
+    assert status.prefilled_tokens < whole
     assert (await _ensure(session)).prefilled_tokens == 0
 
 
 async def test_a_newer_save_replaces_a_run_and_keeps_what_they_share(place: _Place) -> None:
     session = await place.open(_SLOW)
-    await _watched(session)
-    await _until(
-        session, lambda what: _phases([what]) == ["started"], lambda: place.save("c.txt", "x" * 2500)
-    )
-    heard = await _until(session, _finished, lambda: place.save("c.txt", "x" * 2400 + "y" * 20))
+    cold = await _watched(session)
+    shared = 2400
+    await _until(session, _beyond(cold.prefix_tokens), lambda: place.save("c.txt", "x" * 2500))
+    heard = await _until(session, _finished, lambda: place.save("c.txt", "x" * shared + "y" * 20))
     assert _phases(heard) == ["superseded", "started", "finished"]
+    ran = heard[-1]
+    assert isinstance(ran, KeepHotRan) and 0 < ran.prefilled_tokens < shared
     assert (await _ensure(session)).prefilled_tokens == 0
 
 
@@ -218,15 +223,23 @@ async def test_where_it_is_switched_off_nothing_runs(tmp_path: Path) -> None:
     async def same(model: str) -> str:
         return model
 
-    registry = SessionRegistry(same, 16, default_num_ctx=512, memory=KvMemory(), calm=None)
+    registry = SessionRegistry(same, 16, default_num_ctx=512, calm=None)
     (tmp_path / "a.txt").write_text("one", encoding="utf-8")
-    with contextlib.suppress(TimeoutError):
-        config = SessionConfig(prompt_format="raw")
-        session, _ = await registry.open(OpenRequest(tmp_path, "scripted-kv:", "", config))
-        await _ensure(session)
-        view = await registry.workspaces.view(tmp_path)
-        assert (view.watcher_state, view.keep_hot_state) == ("off", "off")
+    config = SessionConfig(prompt_format="raw")
+    session, _ = await registry.open(OpenRequest(tmp_path, "scripted-kv:", "", config))
+    await _ensure(session)
+    view = await registry.workspaces.view(tmp_path)
+    assert (view.watcher_state, view.keep_hot_state) == ("off", "off")
     await registry.stop()
+
+
+async def test_the_view_shows_as_pinned_what_went_in_so(place: _Place) -> None:
+    (place.root / ".sessiond.toml").write_text('pinned = ["b.txt", "gone.txt"]', encoding="utf-8")
+    session = await place.open()
+    await _ensure(session)
+    view = await place.registry.workspaces.view(place.root)
+    assert view.pinned == {"b.txt"}
+    assert "gone.txt" in {left.path for left in view.left_out}
 
 
 async def test_the_lag_counts_from_the_save(place: _Place) -> None:

@@ -7,6 +7,9 @@ import os
 from dataclasses import dataclass
 
 import psutil
+import structlog
+
+log = structlog.get_logger(__name__)
 
 LOOKS_EVERY_S = 5.0
 """How often it is asked again while it cannot."""
@@ -23,6 +26,8 @@ class Calm:
 
     async def wait(self) -> None:
         """Return when keep-hot may run."""
+        if why := self.disturbed():
+            log.info("keep_hot.waits", why=why)
         while self.disturbed():  # noqa: ASYNC110 - nobody tells of a battery or of load
             await asyncio.sleep(LOOKS_EVERY_S)
 

@@ -218,7 +218,9 @@ class SessionRegistry:
                 )
             except EngineDied as died:
                 raise SessionUnavailable(f"the backend died during a fork: {died.cause}") from died
-        session = Session(session_id, parent.home, parent.identity, parent.config, parent.workspace, key)
+        # Asked for anew: its parent may have been closed meanwhile, and the workspace forgotten.
+        workspace = self.workspaces.of(parent.workspace_root) if parent.workspace_root else None
+        session = Session(session_id, parent.home, parent.identity, parent.config, workspace, key)
         session.begin_as(content, parent)
         log.info("session.forked", session=session.name, parent=parent.name)
         return session

@@ -53,7 +53,9 @@ class WorkspaceView:
     """In the order of the prefix, its frame included."""
     left_out: tuple[LeftOut, ...]
     pinned: frozenset[str]
+    """Paths of the segments that are pinned, by an editor or by the configuration."""
     buffered: frozenset[str]
+    """Paths of the segments whose text is an unsaved buffer."""
     watcher_state: str
     keep_hot_state: str
 
@@ -91,6 +93,8 @@ class Workspace:
         self.root = root
         self.overlay = Overlay()
         self._calm = calm
+        self._assembled = Assembly((), ())
+        """As it was last."""
         self._members: dict[str, _Member] = {}
         self._hot: dict[HotKey, KeepHot] = {}
         self._watch: _Watch | None = None
@@ -110,7 +114,8 @@ class Workspace:
             self.overlay.drop_saved(self.root)
             return assemble(self.root, count, max_tokens, self.overlay.wishes(weights))
 
-        return await asyncio.to_thread(now)
+        self._assembled = await asyncio.to_thread(now)
+        return self._assembled
 
     async def view(self) -> WorkspaceView:
         """What its newest session would be given."""
@@ -118,12 +123,11 @@ class Workspace:
             raise invalid("workspace_root", "no session is open over this workspace")
         newest = list(self._members.values())[-1]
         prefix = await newest.prefixes.of_workspace()
-        wishes = self.overlay.wishes({})
         return WorkspaceView(
             manifest=tuple(prefix.manifest.segments),
             left_out=prefix.left_out,
-            pinned=frozenset(wishes.pinned),
-            buffered=frozenset(wishes.buffers),
+            pinned=self._assembled.pinned,
+            buffered=self._assembled.buffered,
             watcher_state=self._watch.watcher.state if self._watch else "off",
             keep_hot_state=self._keep_hot_state(),
         )
