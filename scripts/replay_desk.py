@@ -109,21 +109,9 @@ class Desk:
         # The number comes first, so that no question begins as one before it did.
         question = f"{self._asked:05}: what does the last change do?"
         turn = complete(self._session, question, greedy(ANSWER), self._prefix())
-        status = turn.prefix
-        self.day.questions.append(
-            Question(
-                kind=kind,
-                commit=commit,
-                first_token_ms=turn.first_token_ms,
-                prefix_tokens=status.prefix_tokens,
-                reused_tokens=status.reused_tokens,
-                restored_tokens=status.restored_tokens,
-                prefilled_tokens=status.prefilled_tokens,
-                changed=status.stable_token_hash != self._last.stable_token_hash,
-                early=early,
-            )
-        )
-        self._last = status
+        asked = Question.of((kind, commit), turn.first_token_ms, turn.prefix, self._last, early=early)
+        self.day.questions.append(asked)
+        self._last = turn.prefix
 
     def _prefix(self) -> PrefixInput:
         return prefix_input(workspace=WorkspaceInput(max_tokens=self._manner.max_tokens))

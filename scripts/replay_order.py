@@ -55,17 +55,6 @@ class _Side:
     def _ensure(self, kind: Kind, commit: int) -> None:
         asked = WorkspaceInput(max_tokens=self._manner.max_tokens, no_keep_hot=True)
         answer = self.session.ensure_prefix(workspace=asked)
-        status, timings = answer.status, answer.timings
-        self.day.questions.append(
-            Question(
-                kind=kind,
-                commit=commit,
-                first_token_ms=timings.total_ms,
-                prefix_tokens=status.prefix_tokens,
-                reused_tokens=status.reused_tokens,
-                restored_tokens=status.restored_tokens,
-                prefilled_tokens=status.prefilled_tokens,
-                changed=status.stable_token_hash != self._last.stable_token_hash,
-            )
-        )
-        self._last = status
+        told = Question.of((kind, commit), answer.timings.total_ms, answer.status, self._last)
+        self.day.questions.append(told)
+        self._last = answer.status

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from replay_plan import Kind
+from sessiond.v1.context_pb2 import PrefixStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,30 @@ class Question:
     """Whether the prefix was another one than at the question before. Not every file of a workspace is in it."""
     early: bool = False
     """Whether it was asked while the background still computed what it needed."""
+
+    @classmethod
+    def of(
+        cls,
+        turn: tuple[Kind, int],
+        first_token_ms: float,
+        now: PrefixStatus,
+        before: PrefixStatus,
+        *,
+        early: bool = False,
+    ) -> Question:
+        """The turn of this kind and commit, by what was told of its prefix and of that before."""
+        kind, commit = turn
+        return cls(
+            kind=kind,
+            commit=commit,
+            first_token_ms=first_token_ms,
+            prefix_tokens=now.prefix_tokens,
+            reused_tokens=now.reused_tokens,
+            restored_tokens=now.restored_tokens,
+            prefilled_tokens=now.prefilled_tokens,
+            changed=now.stable_token_hash != before.stable_token_hash,
+            early=early,
+        )
 
     def as_dict(self) -> dict[str, object]:
         """As JSON has it."""
