@@ -83,8 +83,7 @@ class KeepHot:
     async def stop(self) -> None:
         """End what runs, and free the branch."""
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.gather(self._task, return_exceptions=True)  # whatever it ended with, its branch goes
         with contextlib.suppress(EngineDied, EngineFailed):
             await self._home.engine.close(self._branch)
 
@@ -102,7 +101,7 @@ class KeepHot:
                 await self._bring_up(self._began)
             except EngineDied:
                 return  # its sessions have heard
-            except (EngineFailed, SessiondError) as failed:
+            except (EngineFailed, SessiondError, OSError) as failed:
                 # Nobody waits for it: the next request says what is wrong, and the next save tries again.
                 log.warning("keep_hot.failed", error=str(failed))
             finally:

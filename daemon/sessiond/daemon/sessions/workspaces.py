@@ -223,8 +223,7 @@ class Workspace:
 async def _stop(hot: KeepHot | None, watch: _Watch | None) -> None:
     if watch is not None:
         watch.task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watch.task
+        await asyncio.gather(watch.task, return_exceptions=True)
     if hot is not None:
         await hot.stop()
 
