@@ -186,14 +186,29 @@ def test_an_idle_arena_gives_its_cells_back_and_a_job_takes_them_again(
 
 def test_an_idle_engine_sheds_what_nobody_holds_one_piece_at_a_time() -> None:
     engine = _Engine()
+    branches = ("two", "three", "four")
+    for word, branch in enumerate(branches, 2):
+        engine.open(branch)
+        engine.advance(branch, [1] * 4 + [word] * 8)
+    for branch in branches:
+        engine.advance(branch, [1] * 4)
+    pauses = [engine.arenas.idle() for _ in range(4)]
+    assert pauses == [0.0, 0.0, 0.0, arenas_module.CHECKED_EVERY_S]
+    reuse = engine.advance("two", [1] * 4 + [2] * 8)
+    assert reuse.restored == 8
+    engine.arenas.of("two").check_integrity()
+
+
+def test_what_was_left_makes_room_before_new_tokens_take_cells() -> None:
+    engine = _Engine()
     engine.open("one")
     for word in range(2, 5):
         engine.advance("one", [1] * 4 + [word] * 8)
     engine.advance("one", [1] * 4)
-    pauses = [engine.arenas.idle() for _ in range(4)]
-    assert pauses == [0.0, 0.0, 0.0, arenas_module.CHECKED_EVERY_S]
-    reuse = engine.advance("one", [1] * 4 + [2] * 8)
-    assert reuse.restored == 8
+    assert engine.arenas.idle() == 0.0  # the last one alone was still in the cells
+    assert engine.arenas.idle() == arenas_module.CHECKED_EVERY_S
+    for word in range(2, 5):
+        assert engine.advance("one", [1] * 4 + [word] * 8).restored == 8
     engine.arenas.of("one").check_integrity()
 
 

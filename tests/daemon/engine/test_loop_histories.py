@@ -20,7 +20,6 @@ from sessiond.daemon.engine.kv_arena import KvArena
 from sessiond.daemon.engine.loop import Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
 from sessiond.daemon.engine.prompt_arena import PromptArena
-from sessiond.daemon.engine.work import Reuse
 
 AMPLE = 1 << 20
 TINY = 400
@@ -145,7 +144,11 @@ def test_one_branch_reuses_the_longest_prefix_that_was_ever_computed(targets: li
     for target in targets:
         known = max(end for end in range(len(target) + 1) if tuple(target[:end]) in ever)
         reuse = loop.result(arena, arena.advance("it", target, lambda _done, _total: None))
-        assert reuse == Reuse(known, 0, len(target) - known, "counted")
+        assert (reuse.reused + reuse.restored, reuse.prefilled, reuse.source) == (
+            known,
+            len(target) - known,
+            "counted",
+        )
         ever |= {tuple(target[:end]) for end in range(len(target) + 1)}
         arena.check_integrity()
 

@@ -78,6 +78,18 @@ def test_a_long_leaf_is_shed_piece_by_piece() -> None:
     assert left == [SHED_TOKENS + 5, 5, 2]
 
 
+def test_in_passing_a_long_leaf_stays_and_a_short_one_goes() -> None:
+    place = _Tree(capacity=3 * SHED_TOKENS)
+    long, short = [1] * (SHED_TOKENS + 5), [2] * SHED_TOKENS
+    for tokens in (long, short, []):
+        place.hold("one", tokens)
+    assert place.tree.shed(in_passing=True)
+    assert not place.tree.shed(in_passing=True)
+    assert (place.tree.match(short), place.tree.match(long)) == (0, len(long))
+    place.check()
+    assert place.tree.shed()
+
+
 def test_a_little_that_nobody_holds_stays() -> None:
     place = _Tree(capacity=130)
     place.hold("one", [1] * 130)

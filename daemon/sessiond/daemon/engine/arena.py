@@ -107,9 +107,10 @@ class Arena(Protocol):
         """Compare what is planned with what the backend reports. Raises AssertionError."""
         ...
 
-    def shed(self) -> bool:
+    def shed(self, *, in_passing: bool = False) -> bool:
         """Move a little of what nobody holds out of the cells, if that is much, so that what is held is computed on
-        faster. Whether something was moved: then there may be more.
+        faster. Whether something was moved: then there may be more. `in_passing` says that somebody waits: then it is
+        the like of an answer that was left, and no prefix that is about to be wanted again.
         """
         ...
 

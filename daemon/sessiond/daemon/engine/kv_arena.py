@@ -298,9 +298,9 @@ class KvArena:
         if not self._parked:
             check_tree(self._tree)
 
-    def shed(self) -> bool:
+    def shed(self, *, in_passing: bool = False) -> bool:
         """See `Arena.shed`."""
-        return not self._parked and self._tree.shed()
+        return not self._parked and self._tree.shed(in_passing=in_passing)
 
     @property
     def parked(self) -> bool:

@@ -161,6 +161,8 @@ class Loop:
         ]
         if wishing and self._enter([job for job, _ in wishing]):
             try:
+                # Before new tokens take cells behind what was left: attention reads up to the last one taken.
+                batch.arena.shed(in_passing=True)
                 outcomes = batch.arena.compute([wish for _, wish in wishing], batch.standing)
             except Exception as error:  # noqa: BLE001 - the backend's fault is its jobs' fault, not the loop's
                 outcomes = [error] * len(wishing)

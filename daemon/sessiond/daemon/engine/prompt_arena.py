@@ -134,7 +134,7 @@ class PromptArena:
     def check_integrity(self) -> None:
         """See `Arena.check_integrity`. A plan cannot disagree with itself."""
 
-    def shed(self) -> bool:
+    def shed(self, *, in_passing: bool = False) -> bool:
         """See `Arena.shed`. It holds no cells."""
         return False
 

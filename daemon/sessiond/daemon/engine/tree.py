@@ -247,11 +247,11 @@ class TokenTree:
             for branch in list(gone.tips):
                 self._move(branch, stand)
 
-    def shed(self) -> bool:
+    def shed(self, *, in_passing: bool = False) -> bool:
         """Move one leaf that nobody holds, or the end of a long one, to memory, if too many cells are nobody's. False if
-        there was none to move.
+        there was none to move. `in_passing`, long ones stay: somebody may come back to them before there is time.
         """
-        victim = self._victims.to_shed(self.root)
+        victim = self._victims.to_shed(self.root, self.tips.values(), SHED_TOKENS if in_passing else None)
         if victim is None:
             return False
         if (longer := len(victim.tokens) - SHED_TOKENS) > 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from sessiond.daemon.engine.cells import Cells
 from sessiond.daemon.engine.memory_tier import MemoryTier
@@ -36,13 +36,18 @@ class Victims:
         may_go = [n for n in leaves if always or self._may_go(n, keep)]
         return min(may_go, key=lambda n: (bool(n.holders()), n.last_used), default=None)
 
-    def to_shed(self, root: Node) -> Node | None:
-        """The least recently used leaf that nobody holds and memory should keep, if cells that nobody holds are many."""
-        unheld = [n for n in root.below() if n.resident and n.parent is not None and not n.holders()]
-        left_behind = sum(len(n.tokens) for n in unheld)
-        if left_behind <= UNHELD_SHARE * (self._cells.used - left_behind):
+    def to_shed(self, root: Node, tips: Iterable[Node], most: int | None = None) -> Node | None:
+        """The least recently used leaf that nobody holds and memory should keep, if cells that nobody holds are many: of
+        at most `most` tokens, if that is said. `tips` are those of all branches.
+        """
+        held = _paths(tips)
+        held_cells = sum(len(n.tokens) for n in held if n.resident)
+        if self._cells.used - held_cells <= UNHELD_SHARE * held_cells:
             return None
-        may_go = [n for n in unheld if n.is_leaf and self.is_kept(n)]
+        unheld = (n for n in root.below() if n.resident and n.parent is not None and n not in held)
+        may_go = [
+            n for n in unheld if n.is_leaf and (most is None or len(n.tokens) <= most) and self.is_kept(n)
+        ]
         return min(may_go, key=lambda n: n.last_used, default=None)
 
     def is_kept(self, leaf: Node) -> bool:
@@ -67,3 +72,14 @@ class Victims:
 
     def _size(self, leaf: Node) -> int:
         return len(leaf.tokens) * self._cells.context.cell_bytes
+
+
+def _paths(tips: Iterable[Node]) -> set[Node]:
+    """All nodes on the way to the tips."""
+    held = set[Node]()
+    for tip in tips:
+        for node in tip.path():
+            if node in held:
+                break
+            held.add(node)
+    return held
