@@ -1,0 +1,34 @@
+"""What the disk tier has to say, each kind at most once a minute: a full disk fails every write alike."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+EVERY_S = 60.0
+
+Say = Callable[[str], None]
+"""Takes one line for the log. It is called from the tier's own threads too, and must not wait."""
+
+
+class Sayings:
+    """Any thread may speak."""
+
+    def __init__(self, say: Say, every_s: float = EVERY_S) -> None:
+        self._say = say
+        self._every_s = every_s
+        self._lock = threading.Lock()
+        self._said: dict[str, tuple[float, int]] = {}
+        """By kind: when a line of it was let through, and how many were not since."""
+
+    def say(self, kind: str, line: str) -> None:
+        """Pass the line on, unless one of its kind was just now."""
+        now = time.monotonic()
+        with self._lock:
+            last, withheld = self._said.get(kind, (-self._every_s, 0))
+            if now - last < self._every_s:
+                self._said[kind] = last, withheld + 1
+                return
+            self._said[kind] = now, 0
+        self._say(f"disk tier: {line}" + (f" (and {withheld} like it before)" if withheld else ""))
