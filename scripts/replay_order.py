@@ -1,19 +1,36 @@
+#!/usr/bin/env python3
 """What the order of the files costs: the same edits over two folders, one ordered by volatility and one by path.
 
 No question is asked and nothing is kept hot: what counts is how many tokens each order has computed again.
+
+    .venv/bin/python scripts/replay_order.py [--repo FOLDER]
+
+asks no daemon either: it takes orders at several commits of a history, and prints as one JSON object what the saves after
+each cost under them, as shares of what they cost in the order of paths. That takes seconds.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import json
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from replay_desk import OPEN_SECONDS, Manner
-from replay_git import CONFIG_FILE
+from replay_git import CONFIG_FILE, History, NoHistory
 from replay_plan import Kind, Step
 from replay_records import Day, Question
 from replay_scratch import Scratch
+from replay_splits import RULES, Version, ratios
 from sessiond.client import Client, Config
+from sessiond.daemon.workspace import classify
 from sessiond.v1.context_pb2 import PrefixStatus, WorkspaceInput
+
+SPLITS = (0.25, 0.33, 0.42, 0.5, 0.58, 0.67, 0.75)
+"""Shares of the history after which an order is taken."""
+MOST_COMMITS = 1_000
 
 
 def two_orders(
@@ -58,3 +75,42 @@ class _Side:
         told = Question.of((kind, commit), answer.timings.total_ms, answer.status, self._last)
         self.day.questions.append(told)
         self._last = answer.status
+
+
+def main() -> int:
+    """Print what each rule costs. 0: the daemon's rule beats the order of paths at each split, 1: not, 2: no history."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repo", type=Path, default=Path(__file__).resolve().parent.parent)
+    try:
+        versions = _versions(parser.parse_args().repo)
+    except NoHistory as error:
+        print(f"replay_order: {error}", file=sys.stderr)
+        return 2
+    indices = sorted({int(len(versions) * share) for share in SPLITS} - {0, len(versions) - 1})
+    found = {index: ratios(versions, index) for index in indices}
+    table = {name: {str(index): round(found[index][name], 3) for index in indices} for name in RULES}
+    print(json.dumps({"commits": len(versions), "cost_of_path_order": table}, indent=2))
+    return 0 if all(each["daemon"] < each["path"] for each in found.values()) else 1
+
+
+def _versions(repo: Path) -> list[Version]:
+    """What a prompt could hold at each commit of a history, the oldest first. Raises NoHistory."""
+    with contextlib.closing(History(repo)) as history:
+        commits = history.first_parents(MOST_COMMITS)[::-1]
+        if len(commits) < 4:
+            raise NoHistory("the history is too short to be split")
+        return [_for_prompts(history.files(commit)) for commit in commits]
+
+
+def _for_prompts(files: Version) -> Version:
+    return {
+        path: content
+        for path, content in files.items()
+        if classify.by_name(path) is None and isinstance(classify.by_content(path, content), str)
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -57,17 +57,23 @@ def _workspace() -> workspace_service_pb2.GetWorkspaceResponse:
         ],
         watcher_state="watching",
         keep_hot_state="idle",
+        expected_edit_cost=context_pb2.ExpectedEditCost(tokens=1234.4, by_path_tokens=5678.0),
     )
 
 
 def test_workspace_is_lines_in_a_pipe(run: Run, daemon: FakeDaemon, tmp_path: Path) -> None:
     daemon.answers["GetWorkspace"] = _workspace()
+    edit_cost = (
+        "edit cost: about 1,234 tokens are computed again for an edit; "
+        "it would be 5,678 with the files in alphabetical order"
+    )
     done = run("workspace")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         f"{tmp_path}: 3 segments, 1,508 tokens",
         "watcher: watching",
         "keep-hot: idle",
+        edit_cost,
         "4\t1,506\t\tframe",
         "1,300\t854\tpinned, buffered\ta[31m.py",
         "204\t102\tpinned\tb.py",
@@ -87,6 +93,7 @@ def test_workspace_takes_a_root(run: Run, daemon: FakeDaemon, tmp_path: Path) ->
     assert told["segments"][1]["edit_cost_tokens"] == 854.0
     assert (told["segments"][2]["pinned"], told["segments"][2]["buffered"]) == (True, False)
     assert told["left_out"][2]["reason"] == "secret"
+    assert told["expected_edit_cost"] == {"tokens": 1234.4, "by_path_tokens": 5678.0}
 
 
 def test_on_a_terminal_a_workspace_is_a_table(daemon: FakeDaemon) -> None:

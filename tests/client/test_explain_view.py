@@ -55,6 +55,7 @@ def report() -> context_pb2.ContextReport:
             *(context_pb2.LeftOut(path=f"build/{number}.o", reason="ignored") for number in range(120)),
             context_pb2.LeftOut(path="logo.png", reason="binary"),
         ],
+        expected_edit_cost=context_pb2.ExpectedEditCost(tokens=412.3, by_path_tokens=1890.7),
         busy=context_pb2.Busy(stage="prefix", done_tokens=1024, total_tokens=4096, elapsed_ms=3200),
     )
 
@@ -77,6 +78,7 @@ def test_everything_is_seen_at_a_glance() -> None:
         "█ suffix 120",
         "· free 4,367",
         "900 tokens shared",
+        "about 412 tokens are computed again for an edit; it would be 1,891",
         "prefix is running: 1,024 of 4,096 tokens after 3.2 s",
         "████████▒▒▒▒▒░░░     600  src/a.py  200 disk, 100 missing",
         "src/[bold]b.py  300 memory",
@@ -136,6 +138,8 @@ def test_the_plain_form_has_the_same_facts() -> None:
     lines = list(report_lines("sessions/abc", report()))
     assert "600\t300\t0\t200\t100\tsrc/a.py" in lines
     assert "last miss: src/a.py changed at byte 1212" in lines
+    assert any(line.startswith("edit cost: about 412 tokens") and "1,891" in line for line in lines)
+    assert not any("edit cost" in line for line in report_lines("sessions/abc", context_pb2.ContextReport()))
     assert "left out, ignored: 120 files, such as build/0.o, build/1.o, build/2.o" in lines
     assert not any("\x1b" in line for line in lines)
 

@@ -794,6 +794,34 @@ class Busy(_message.Message):
 Global___Busy: _TypeAlias = Busy  # noqa: Y015
 
 @_typing.final
+class ExpectedEditCost(_message.Message):
+    """What an edit of the workspace costs on average, if its files are edited as often as the history of its git repository
+    and what was saved lately let expect.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    BY_PATH_TOKENS_FIELD_NUMBER: _builtins.int
+    tokens: _builtins.float
+    """Tokens that are computed again for one edit, as the prefix stands."""
+    by_path_tokens: _builtins.float
+    """The same if its files stood in the order of their paths."""
+    def __init__(
+        self,
+        *,
+        tokens: _builtins.float = ...,
+        by_path_tokens: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_path_tokens", b"by_path_tokens", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpectedEditCost: _TypeAlias = ExpectedEditCost  # noqa: Y015
+
+@_typing.final
 class ContextReport(_message.Message):
     """All that the daemon can say of a session's context. It never waits for the session."""
 
@@ -816,6 +844,7 @@ class ContextReport(_message.Message):
     BUSY_FIELD_NUMBER: _builtins.int
     CLOSED_FIELD_NUMBER: _builtins.int
     FATAL_CAUSE_FIELD_NUMBER: _builtins.int
+    EXPECTED_EDIT_COST_FIELD_NUMBER: _builtins.int
     resident_tokens: _builtins.int
     """Tokens of the session's context that are resident."""
     prefix_tokens: _builtins.int
@@ -860,6 +889,10 @@ class ContextReport(_message.Message):
     def busy(self) -> Global___Busy:
         """What runs now; absent if nothing does."""
 
+    @_builtins.property
+    def expected_edit_cost(self) -> Global___ExpectedEditCost:
+        """What an edit costs on average; absent for a prefix that is no workspace's, or of whose edits nothing is known."""
+
     def __init__(
         self,
         *,
@@ -880,10 +913,11 @@ class ContextReport(_message.Message):
         busy: Global___Busy | None = ...,
         closed: _builtins.bool = ...,
         fatal_cause: _builtins.str = ...,
+        expected_edit_cost: Global___ExpectedEditCost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["busy", b"busy", "last_miss", b"last_miss", "manifest", b"manifest"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["busy", b"busy", "expected_edit_cost", b"expected_edit_cost", "last_miss", b"last_miss", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_tokens", b"available_tokens", "busy", b"busy", "closed", b"closed", "fatal_cause", b"fatal_cause", "kv_bytes", b"kv_bytes", "last_miss", b"last_miss", "left_out", b"left_out", "manifest", b"manifest", "manifest_digest", b"manifest_digest", "num_ctx", b"num_ctx", "prefix_tokens", b"prefix_tokens", "resident_tokens", b"resident_tokens", "segments", b"segments", "shared_tokens", b"shared_tokens", "stable_byte_hash", b"stable_byte_hash", "stable_token_hash", b"stable_token_hash", "suffix_tokens", b"suffix_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_tokens", b"available_tokens", "busy", b"busy", "closed", b"closed", "expected_edit_cost", b"expected_edit_cost", "fatal_cause", b"fatal_cause", "kv_bytes", b"kv_bytes", "last_miss", b"last_miss", "left_out", b"left_out", "manifest", b"manifest", "manifest_digest", b"manifest_digest", "num_ctx", b"num_ctx", "prefix_tokens", b"prefix_tokens", "resident_tokens", b"resident_tokens", "segments", b"segments", "shared_tokens", b"shared_tokens", "stable_byte_hash", b"stable_byte_hash", "stable_token_hash", b"stable_token_hash", "suffix_tokens", b"suffix_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from sessiond.v1 import context_pb2 as sessiond_dot_v1_dot_context__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sessiond/v1/workspace_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/context.proto\"}\n\x10WorkspaceSegment\x12-\n\x07segment\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.ManifestSegment\x12\x18\n\x10\x65\x64it_cost_tokens\x18\x02 \x01(\x01\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\x12\x10\n\x08\x62uffered\x18\x04 \x01(\x08\"-\n\x13GetWorkspaceRequest\x12\x16\n\x0eworkspace_root\x18\x01 \x01(\t\"\x9e\x01\n\x14GetWorkspaceResponse\x12/\n\x08segments\x18\x01 \x03(\x0b\x32\x1d.sessiond.v1.WorkspaceSegment\x12&\n\x08left_out\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.LeftOut\x12\x15\n\rwatcher_state\x18\x03 \x01(\t\x12\x16\n\x0ekeep_hot_state\x18\x04 \x01(\t\"8\n\x0fPinFilesRequest\x12\x16\n\x0eworkspace_root\x18\x01 \x01(\t\x12\r\n\x05paths\x18\x02 \x03(\t\"\x12\n\x10PinFilesResponse\":\n\x11UnpinFilesRequest\x12\x16\n\x0eworkspace_root\x18\x01 \x01(\t\x12\r\n\x05paths\x18\x02 \x03(\t\"\x14\n\x12UnpinFilesResponse\"F\n\x10SetBufferRequest\x12\x16\n\x0eworkspace_root\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"\x13\n\x11SetBufferResponse\"<\n\x14ReleaseBufferRequest\x12\x16\n\x0eworkspace_root\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"\x17\n\x15ReleaseBufferResponse2\xa3\x03\n\x10WorkspaceService\x12S\n\x0cGetWorkspace\x12 .sessiond.v1.GetWorkspaceRequest\x1a!.sessiond.v1.GetWorkspaceResponse\x12G\n\x08PinFiles\x12\x1c.sessiond.v1.PinFilesRequest\x1a\x1d.sessiond.v1.PinFilesResponse\x12M\n\nUnpinFiles\x12\x1e.sessiond.v1.UnpinFilesRequest\x1a\x1f.sessiond.v1.UnpinFilesResponse\x12J\n\tSetBuffer\x12\x1d.sessiond.v1.SetBufferRequest\x1a\x1e.sessiond.v1.SetBufferResponse\x12V\n\rReleaseBuffer\x12!.sessiond.v1.ReleaseBufferRequest\x1a\".sessiond.v1.ReleaseBufferResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sessiond/v1/workspace_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/context.proto\"}\n\x10WorkspaceSegment\x12-\n\x07segment\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.ManifestSegment\x12\x18\n\x10\x65\x64it_cost_tokens\x18\x02 \x01(\x01\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\x12\x10\n\x08\x62uffered\x18\x04 \x01(\x08\"-\n\x13GetWorkspaceRequest\x12\x16\n\x0eworkspace_root\x18\x01 \x01(\t\"\xd9\x01\n\x14GetWorkspaceResponse\x12/\n\x08segments\x18\x01 \x03(\x0b\x32\x1d.sessiond.v1.WorkspaceSegment\x12&\n\x08left_out\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.LeftOut\x12\x15\n\rwatcher_state\x18\x03 \x01(\t\x12\x16\n\x0ekeep_hot_state\x18\x04 \x01(\t\x12\x39\n\x12\x65xpected_edit_cost\x18\x05 \x01(\x0b\x32\x1d.sessiond.v1.ExpectedEditCost\"8\n\x0fPinFilesRequest\x12\x16\n\x0eworkspace_root\x18\x01 \x01(\t\x12\r\n\x05paths\x18\x02 \x03(\t\"\x12\n\x10PinFilesResponse\":\n\x11UnpinFilesRequest\x12\x16\n\x0eworkspace_root\x18\x01 \x01(\t\x12\r\n\x05paths\x18\x02 \x03(\t\"\x14\n\x12UnpinFilesResponse\"F\n\x10SetBufferRequest\x12\x16\n\x0eworkspace_root\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"\x13\n\x11SetBufferResponse\"<\n\x14ReleaseBufferRequest\x12\x16\n\x0eworkspace_root\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"\x17\n\x15ReleaseBufferResponse2\xa3\x03\n\x10WorkspaceService\x12S\n\x0cGetWorkspace\x12 .sessiond.v1.GetWorkspaceRequest\x1a!.sessiond.v1.GetWorkspaceResponse\x12G\n\x08PinFiles\x12\x1c.sessiond.v1.PinFilesRequest\x1a\x1d.sessiond.v1.PinFilesResponse\x12M\n\nUnpinFiles\x12\x1e.sessiond.v1.UnpinFilesRequest\x1a\x1f.sessiond.v1.UnpinFilesResponse\x12J\n\tSetBuffer\x12\x1d.sessiond.v1.SetBufferRequest\x1a\x1e.sessiond.v1.SetBufferResponse\x12V\n\rReleaseBuffer\x12!.sessiond.v1.ReleaseBufferRequest\x1a\".sessiond.v1.ReleaseBufferResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,23 +37,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETWORKSPACEREQUEST']._serialized_start=206
   _globals['_GETWORKSPACEREQUEST']._serialized_end=251
   _globals['_GETWORKSPACERESPONSE']._serialized_start=254
-  _globals['_GETWORKSPACERESPONSE']._serialized_end=412
-  _globals['_PINFILESREQUEST']._serialized_start=414
-  _globals['_PINFILESREQUEST']._serialized_end=470
-  _globals['_PINFILESRESPONSE']._serialized_start=472
-  _globals['_PINFILESRESPONSE']._serialized_end=490
-  _globals['_UNPINFILESREQUEST']._serialized_start=492
-  _globals['_UNPINFILESREQUEST']._serialized_end=550
-  _globals['_UNPINFILESRESPONSE']._serialized_start=552
-  _globals['_UNPINFILESRESPONSE']._serialized_end=572
-  _globals['_SETBUFFERREQUEST']._serialized_start=574
-  _globals['_SETBUFFERREQUEST']._serialized_end=644
-  _globals['_SETBUFFERRESPONSE']._serialized_start=646
-  _globals['_SETBUFFERRESPONSE']._serialized_end=665
-  _globals['_RELEASEBUFFERREQUEST']._serialized_start=667
-  _globals['_RELEASEBUFFERREQUEST']._serialized_end=727
-  _globals['_RELEASEBUFFERRESPONSE']._serialized_start=729
-  _globals['_RELEASEBUFFERRESPONSE']._serialized_end=752
-  _globals['_WORKSPACESERVICE']._serialized_start=755
-  _globals['_WORKSPACESERVICE']._serialized_end=1174
+  _globals['_GETWORKSPACERESPONSE']._serialized_end=471
+  _globals['_PINFILESREQUEST']._serialized_start=473
+  _globals['_PINFILESREQUEST']._serialized_end=529
+  _globals['_PINFILESRESPONSE']._serialized_start=531
+  _globals['_PINFILESRESPONSE']._serialized_end=549
+  _globals['_UNPINFILESREQUEST']._serialized_start=551
+  _globals['_UNPINFILESREQUEST']._serialized_end=609
+  _globals['_UNPINFILESRESPONSE']._serialized_start=611
+  _globals['_UNPINFILESRESPONSE']._serialized_end=631
+  _globals['_SETBUFFERREQUEST']._serialized_start=633
+  _globals['_SETBUFFERREQUEST']._serialized_end=703
+  _globals['_SETBUFFERRESPONSE']._serialized_start=705
+  _globals['_SETBUFFERRESPONSE']._serialized_end=724
+  _globals['_RELEASEBUFFERREQUEST']._serialized_start=726
+  _globals['_RELEASEBUFFERREQUEST']._serialized_end=786
+  _globals['_RELEASEBUFFERRESPONSE']._serialized_start=788
+  _globals['_RELEASEBUFFERRESPONSE']._serialized_end=811
+  _globals['_WORKSPACESERVICE']._serialized_start=814
+  _globals['_WORKSPACESERVICE']._serialized_end=1233
 # @@protoc_insertion_point(module_scope)

@@ -87,6 +87,7 @@ class GetWorkspaceResponse(_message.Message):
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     WATCHER_STATE_FIELD_NUMBER: _builtins.int
     KEEP_HOT_STATE_FIELD_NUMBER: _builtins.int
+    EXPECTED_EDIT_COST_FIELD_NUMBER: _builtins.int
     watcher_state: _builtins.str
     """State of the watcher: "off", "watching" or "rescanning"."""
     keep_hot_state: _builtins.str
@@ -99,6 +100,10 @@ class GetWorkspaceResponse(_message.Message):
     def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_context_pb2.LeftOut]:
         """Files that were passed over."""
 
+    @_builtins.property
+    def expected_edit_cost(self) -> _context_pb2.ExpectedEditCost:
+        """What an edit costs on average; absent if nothing is known of edits."""
+
     def __init__(
         self,
         *,
@@ -106,10 +111,11 @@ class GetWorkspaceResponse(_message.Message):
         left_out: _abc.Iterable[_context_pb2.LeftOut] | None = ...,
         watcher_state: _builtins.str = ...,
         keep_hot_state: _builtins.str = ...,
+        expected_edit_cost: _context_pb2.ExpectedEditCost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expected_edit_cost", b"expected_edit_cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_hot_state", b"keep_hot_state", "left_out", b"left_out", "segments", b"segments", "watcher_state", b"watcher_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_edit_cost", b"expected_edit_cost", "keep_hot_state", b"keep_hot_state", "left_out", b"left_out", "segments", b"segments", "watcher_state", b"watcher_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

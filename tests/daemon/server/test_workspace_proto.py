@@ -9,6 +9,7 @@ import pytest
 
 from sessiond.daemon.server import workspace_proto
 from sessiond.daemon.server.fields import folder
+from sessiond.daemon.sessions.edit_cost import EditCost
 from sessiond.daemon.sessions.manifest import ManifestSegment
 from sessiond.daemon.sessions.workspaces import WorkspaceView
 from sessiond.daemon.workspace.classify import MAX_BYTES
@@ -79,6 +80,7 @@ def test_a_view_is_told_whole() -> None:
         buffered=frozenset({"b"}),
         watcher_state="watching",
         keep_hot_state="running",
+        edit_cost=EditCost(tokens=12.5, by_path_tokens=40.0),
     )
     told = workspace_proto.workspace(view)
     assert [each.edit_cost_tokens for each in told.segments] == [145.0, 90.0, 20.0]
@@ -89,8 +91,12 @@ def test_a_view_is_told_whole() -> None:
     ]
     assert [(left.path, left.reason, left.detail) for left in told.left_out] == [("c", "binary", "why")]
     assert (told.watcher_state, told.keep_hot_state) == ("watching", "running")
+    cost = told.expected_edit_cost
+    assert (cost.tokens, cost.by_path_tokens) == (12.5, 40.0)
 
 
 def test_a_view_of_nothing() -> None:
     view = WorkspaceView((), (), frozenset(), frozenset(), "off", "off")
-    assert list(workspace_proto.workspace(view).segments) == []
+    told = workspace_proto.workspace(view)
+    assert list(told.segments) == []
+    assert not told.HasField("expected_edit_cost")

@@ -9,6 +9,7 @@ from tests.daemon.workspace.trees import PLENTY, count, paths, reasons, write
 
 from sessiond.daemon.workspace import select as select_module
 from sessiond.daemon.workspace.assemble import assemble
+from sessiond.daemon.workspace.order import Order
 from sessiond.daemon.workspace.wishes import Wishes
 
 
@@ -70,7 +71,7 @@ def test_other_instructions(tmp_path: Path) -> None:
 
 def test_the_order_of_paths_forgets_the_weights(tmp_path: Path) -> None:
     write(tmp_path, {"a": "x", "b": "x", ".sessiond.toml": "order = 'path'"})
-    wishes = Wishes(weights={"a": 1.0})
+    wishes = Wishes(order=Order({"a": 1.0, "b": 0.0}))
     assert paths(assemble(tmp_path, count, PLENTY, wishes)) == [".sessiond.toml", "a", "b"]
 
 
@@ -134,7 +135,8 @@ def test_the_map_stands_behind_the_instructions_and_is_paid_from_the_budget(tmp_
 def test_the_map_does_not_change_with_the_order(tmp_path: Path) -> None:
     write(tmp_path, {"a.py": _MODULE, "b.py": _MODULE, ".sessiond.toml": "[map]\nenabled = true\n"})
     one, other = (
-        assemble(tmp_path, count, PLENTY, Wishes(weights=weights)) for weights in ({}, {"a.py": 3.0})
+        assemble(tmp_path, count, PLENTY, Wishes(order=Order(rates)))
+        for rates in ({}, {".sessiond.toml": 0.0, "a.py": 3.0, "b.py": 1.0})
     )
     assert one.segments[0] == other.segments[0]
     assert paths(one) != paths(other)

@@ -9,17 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.daemon.workspace.trees import PLENTY, count, paths, reasons, write
 
+from sessiond.daemon.workspace import classify
 from sessiond.daemon.workspace import select as select_module
-from sessiond.daemon.workspace.assemble import assemble
+from sessiond.daemon.workspace.assemble import assemble, file_sizes
 from sessiond.daemon.workspace.filling import framed
+from sessiond.daemon.workspace.order import Order
 from sessiond.daemon.workspace.wishes import Wishes
+from sessiond.v1.errors import InvalidInput
 
 # The order.
 
 
 def test_what_is_edited_often_stands_last(tmp_path: Path) -> None:
     write(tmp_path, dict.fromkeys(("AGENTS.md", "README.md", "a", "b", "c", "d"), "x" * 400))
-    wishes = Wishes(weights={"a": 9.0, "c": 0.5, "README.md": 0.1, "AGENTS.md": 50.0})
+    wishes = Wishes(
+        order=Order({"a": 9.0, "b": 0.0, "c": 0.5, "d": 0.0, "README.md": 0.1, "AGENTS.md": 50.0})
+    )
     assembly = assemble(tmp_path, count, PLENTY, wishes)
     assert paths(assembly) == ["AGENTS.md", "b", "d", "README.md", "c", "a"]
 
@@ -27,7 +32,7 @@ def test_what_is_edited_often_stands_last(tmp_path: Path) -> None:
 def test_where_not_all_fit_what_is_edited_often_goes_in_first(tmp_path: Path) -> None:
     write(tmp_path, dict.fromkeys(("AGENTS.md", "README.md", "a", "b", "c", "z"), "x" * 400))
     room = count([framed("AGENTS.md", "x" * 400), framed("README.md", "x" * 400)])
-    wishes = Wishes(weights={"z": 2.0, "c": 1.0, "gone": 5.0})
+    wishes = Wishes(order=Order({"README.md": 0.0, "z": 2.0, "a": 0.0, "b": 0.0, "c": 1.0, "gone": 5.0}))
     room_for = [sum(room) + number * room[1] for number in range(4)]
     assert paths(assemble(tmp_path, count, room_for[0], wishes)) == ["AGENTS.md", "README.md"]
     assert paths(assemble(tmp_path, count, room_for[1], wishes)) == ["AGENTS.md", "README.md", "z"]
@@ -39,7 +44,10 @@ def test_where_not_all_fit_what_is_edited_often_goes_in_first(tmp_path: Path) ->
 
 def test_pins_go_in_first_and_stand_behind_the_instructions(tmp_path: Path) -> None:
     write(tmp_path, dict.fromkeys(("AGENTS.md", "README.md", "a", "b", "c"), "x" * 60))
-    wishes = Wishes(pinned=("c", "b", "c"), weights={"b": 1.0, "a": 3.0})
+    wishes = Wishes(
+        pinned=("c", "b", "c"),
+        order=Order({"AGENTS.md": 0.0, "README.md": 0.5, "b": 1.0, "c": 0.0, "a": 3.0}),
+    )
     assembly = assemble(tmp_path, count, PLENTY, wishes)
     assert paths(assembly) == ["AGENTS.md", "c", "b", "README.md", "a"]
     assert assembly.pinned == {"b", "c"}
@@ -146,12 +154,32 @@ def test_a_buffer_stays_out_where_its_file_would(tmp_path: Path, planted_secrets
     assert set(told) == {*buffers, *folders.values(), "away"}
 
 
-def test_a_buffer_counts_for_size_order_and_budget(tmp_path: Path) -> None:
+def test_what_came_since_the_order_was_taken_stands_last_and_is_offered_room_first(tmp_path: Path) -> None:
+    write(tmp_path, dict.fromkeys(("a", "b", "new"), "x" * 40))
+    order = Order.of({"a": 40, "b": 40}, {"a": 9.0})
+    assert paths(assemble(tmp_path, count, PLENTY, Wishes(order=order))) == ["b", "a", "new"]
+    only_one = count([framed("new", "x" * 40)])[0]
+    assert paths(assemble(tmp_path, count, only_one, Wishes(order=order))) == ["new"]
+
+
+def test_a_file_that_grows_keeps_its_place(tmp_path: Path) -> None:
+    order = Order.of({"a": 40, "b": 40}, {"a": 9.0})
+    for size in (0, 40, 100_000):
+        write(tmp_path, {"a": "x\n" * size, "b": "x" * 40})
+        assert paths(assemble(tmp_path, count, PLENTY, Wishes(order=order))) == ["b", "a"]
+
+
+def test_the_sizes_that_an_order_is_taken_with(tmp_path: Path) -> None:
+    write(tmp_path, {"a": "four", "b": "x", ".gitignore": "out", "out": "x", "poetry.lock": "x" * 999})
+    write(tmp_path, {"huge.txt": "x" * (classify.MAX_BYTES + 1)})
+    wishes = Wishes(buffers={"b": "\u00e9", "new": "xyz"})
+    assert file_sizes(tmp_path, wishes) == {".gitignore": 3, "a": 4, "b": 2, "new": 3}
+    with pytest.raises(InvalidInput):
+        file_sizes(tmp_path / "missing")
+
+
+def test_a_buffer_counts_for_the_budget(tmp_path: Path) -> None:
     write(tmp_path, {"a": "x" * 4_000, "b": "x" * 400})
-    weights = {"a": 2.0, "b": 1.0}
-    assert paths(assemble(tmp_path, count, PLENTY, Wishes(weights=weights))) == ["a", "b"]
-    shrunk = Wishes(weights=weights, buffers={"a": "x" * 40})
-    assert paths(assemble(tmp_path, count, PLENTY, shrunk)) == ["b", "a"]
     grown = Wishes(buffers={"b": "x\n" * 50_000})
     assert reasons(assemble(tmp_path, count, 5_000, grown)) == {"b": "budget"}
 
@@ -184,7 +212,8 @@ def test_any_wishes_keep_the_budget_and_lose_no_file(
 ) -> None:
     root = tmp_path_factory.mktemp("tree")
     write(root, {**files, ".gitignore": "*.log\n", ".sessiond.toml": config})
-    wishes = Wishes(pinned, buffers, weights)
+    order = Order.of(dict.fromkeys(weights, 100), weights)
+    wishes = Wishes(pinned, buffers, order)
     assembly = assemble(root, count, room, wishes)
     assert sum(count([segment.text for segment in assembly.segments])) <= room
     in_files = [path for path in paths(assembly) if path]
@@ -193,5 +222,5 @@ def test_any_wishes_keep_the_budget_and_lose_no_file(
     assert all(path in told or any(path.startswith(f"{folder}/") for folder in told) for path in present)
     assert not {*in_files} & {*reasons(assembly)}
     assert not {*in_files} & {".env", "x.log"}
-    shuffled = Wishes(pinned, dict(reversed(buffers.items())), dict(reversed(weights.items())))
+    shuffled = Wishes(pinned, dict(reversed(buffers.items())), Order(dict(reversed([*order.rates.items()]))))
     assert assemble(root, count, room, shuffled) == assembly

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from sessiond.daemon.workspace import overlay as overlay_module
 from sessiond.daemon.workspace.classify import MAX_BYTES
+from sessiond.daemon.workspace.order import Order
 from sessiond.daemon.workspace.overlay import MAX_PATHS, Overlay
 from sessiond.daemon.workspace.paths import path_fault
 from sessiond.daemon.workspace.select import select
+from sessiond.daemon.workspace.wishes import Wishes
 from sessiond.v1.errors import InvalidInput
 
 _BAD_PATHS = [
@@ -31,23 +33,23 @@ def _fields(act: Callable[[], object]) -> list[str]:
 
 
 def _buffers(overlay: Overlay) -> dict[str, str]:
-    return dict(overlay.wishes({}).buffers)
+    return dict(overlay.wishes().buffers)
 
 
 def test_a_new_one_asks_nothing() -> None:
     overlay = Overlay()
     assert overlay.is_empty
-    wishes = overlay.wishes({"a": 2.0})
-    assert (wishes.pinned, dict(wishes.buffers), wishes.weights) == ((), {}, {"a": 2.0})
+    order = Order({"a": 2.0})
+    assert overlay.wishes(order) == Wishes(order=order)
 
 
 def test_pins_keep_the_order_in_which_they_were_made() -> None:
     overlay = Overlay()
     overlay.pin(["b", "a/c.py"])
     overlay.pin(["a", "b"])
-    assert overlay.wishes({}).pinned == ("b", "a/c.py", "a")
+    assert overlay.wishes().pinned == ("b", "a/c.py", "a")
     overlay.unpin(["a/c.py", "never pinned"])
-    assert overlay.wishes({}).pinned == ("b", "a")
+    assert overlay.wishes().pinned == ("b", "a")
     overlay.unpin(["a", "b"])
     assert overlay.is_empty
 
@@ -105,7 +107,7 @@ def test_pins_are_bounded() -> None:
     overlay.pin([f"f{number}" for number in range(MAX_PATHS)])
     overlay.pin(["f0"])
     assert _fields(lambda: overlay.pin(["one more"])) == ["paths"]
-    assert len(overlay.wishes({}).pinned) == MAX_PATHS
+    assert len(overlay.wishes().pinned) == MAX_PATHS
 
 
 def test_buffers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +244,7 @@ def test_what_was_asked_is_one_moment(tmp_path: Path) -> None:
     overlay = Overlay()
     overlay.pin(["a"])
     overlay.set_buffer(tmp_path, "b", "x")
-    wishes = overlay.wishes({})
+    wishes = overlay.wishes()
     overlay.unpin(["a"])
     overlay.release("b")
     assert (wishes.pinned, dict(wishes.buffers)) == (("a",), {"b": "x"})
@@ -262,5 +264,5 @@ def test_threads_lose_nothing_of_each_other(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(overlay.wishes({}).pinned) == 400
+    assert len(overlay.wishes().pinned) == 400
     assert _buffers(overlay) == {str(number): "49" for number in range(8)}

@@ -11,6 +11,7 @@ from sessiond.client.cli.terminal_text import clean_line
 
 if TYPE_CHECKING:
     from sessiond.v1.context_pb2 import ContextReport, LeftOut, SegmentResidence
+    from sessiond.v1.workspace_service_pb2 import GetWorkspaceResponse
 
 _EXAMPLES = 3
 
@@ -92,6 +93,17 @@ def busy_sentence(report: ContextReport) -> str:
     return (
         f"{clean_line(busy.stage)} is running: {busy.done_tokens:,} of {busy.total_tokens:,} tokens "
         f"after {busy.elapsed_ms / 1000:.1f} s"
+    )
+
+
+def edit_cost_sentence(told: ContextReport | GetWorkspaceResponse) -> str:
+    """What an edit costs on average in the order of the prefix and in that of the paths, or ""."""
+    if not told.HasField("expected_edit_cost"):
+        return ""
+    cost = told.expected_edit_cost
+    return (
+        f"about {cost.tokens:,.0f} tokens are computed again for an edit; "
+        f"it would be {cost.by_path_tokens:,.0f} with the files in alphabetical order"
     )
 
 

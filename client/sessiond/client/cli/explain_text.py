@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sessiond.client.cli.explain_facts import Place, busy_sentence, left_out_rows, segment_rows
+from sessiond.client.cli.explain_facts import (
+    Place,
+    busy_sentence,
+    edit_cost_sentence,
+    left_out_rows,
+    segment_rows,
+)
 from sessiond.client.cli.terminal_text import clean_line
 
 if TYPE_CHECKING:
@@ -27,6 +33,8 @@ def report_lines(name: str, report: ContextReport) -> Iterator[str]:
     yield f"available tokens: {report.available_tokens} of {report.num_ctx}"
     yield f"shared tokens: {report.shared_tokens}"
     yield f"kv bytes: {report.kv_bytes}"
+    if edit_cost := edit_cost_sentence(report):
+        yield f"edit cost: {edit_cost}"
     yield f"manifest digest: {report.manifest_digest}"
     yield "segments: " + "\t".join(("tokens", *(place.value for place in Place), "name"))
     for row in segment_rows(report):

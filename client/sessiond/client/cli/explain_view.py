@@ -18,6 +18,7 @@ from sessiond.client.cli.explain_facts import (
     Place,
     SegmentRow,
     busy_sentence,
+    edit_cost_sentence,
     folded,
     left_out_rows,
     segment_rows,
@@ -113,6 +114,8 @@ def _head(name: str, report: ContextReport) -> RenderableType:
     if report.manifest_digest:
         facts.append(f"manifest {clean_line(report.manifest_digest)[:12]}")
     lines.append(Text(" · ".join(facts), style="dim"))
+    if edit_cost := edit_cost_sentence(report):
+        lines.append(Text(edit_cost, style="dim"))
     if busy := busy_sentence(report):
         lines.append(Text(busy, style="yellow"))
     if report.fatal_cause:

@@ -108,14 +108,17 @@ def _beneath(root: Path, paths: Sequence[str]) -> list[str]:
 
 
 def _facts(root: Path, told: GetWorkspaceResponse) -> list[str]:
+    from sessiond.client.cli.explain_facts import edit_cost_sentence
     from sessiond.client.cli.numbers import count
     from sessiond.client.cli.terminal_text import clean_line
 
+    edit_cost = edit_cost_sentence(told)
     tokens = sum(_tokens(each) for each in told.segments)
     return [
         f"{root}: {count(len(told.segments))} segments, {count(tokens)} tokens",
         f"watcher: {clean_line(told.watcher_state)}",
         f"keep-hot: {clean_line(told.keep_hot_state)}",
+        *([f"edit cost: {edit_cost}"] if edit_cost else []),
     ]
 
 

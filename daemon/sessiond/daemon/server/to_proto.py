@@ -10,6 +10,7 @@ from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.engine.memory import ArenaRecord
 from sessiond.daemon.server.from_proto import SPLIT_MODES
 from sessiond.daemon.sessions.config import SessionConfig
+from sessiond.daemon.sessions.edit_cost import EditCost
 from sessiond.daemon.sessions.events import (
     Faulted,
     FilesChanged,
@@ -172,7 +173,14 @@ def report(told: Report) -> context_pb2.ContextReport:
         message.last_miss.CopyFrom(last_miss(told.last_miss))
     if told.busy is not None:
         message.busy.CopyFrom(context_pb2.Busy(**asdict(told.busy)))
+    if told.edit_cost is not None:
+        message.expected_edit_cost.CopyFrom(expected_edit_cost(told.edit_cost))
     return message
+
+
+def expected_edit_cost(cost: EditCost) -> context_pb2.ExpectedEditCost:
+    """What an edit costs on average."""
+    return context_pb2.ExpectedEditCost(**asdict(cost))
 
 
 def event(happened: SessionEvent) -> session_service_pb2.SessionEvent:

@@ -72,7 +72,7 @@ def _path(fields: Fields, field: str, given: str) -> None:
 def workspace(view: WorkspaceView) -> pb.GetWorkspaceResponse:
     """What the assembly of a workspace holds."""
     costs = edit_costs([segment.token_end - segment.token_start for segment in view.manifest])
-    return pb.GetWorkspaceResponse(
+    told = pb.GetWorkspaceResponse(
         segments=[
             pb.WorkspaceSegment(
                 segment=to_proto.manifest_segment(segment),
@@ -86,3 +86,6 @@ def workspace(view: WorkspaceView) -> pb.GetWorkspaceResponse:
         watcher_state=view.watcher_state,
         keep_hot_state=view.keep_hot_state,
     )
+    if view.edit_cost is not None:
+        told.expected_edit_cost.CopyFrom(to_proto.expected_edit_cost(view.edit_cost))
+    return told

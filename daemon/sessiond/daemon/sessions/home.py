@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from sessiond.adapters.base import ContextSettings
 from sessiond.daemon.engine.engine import Engine
@@ -20,3 +23,10 @@ class Home:
     """Of KV for each token."""
     settings: ContextSettings
     """What a branch is opened with there."""
+
+    def quiet_s(self, root: Path) -> float:
+        """Seconds since anything ended that ran for this workspace, on whatever arena; 0 while something runs."""
+        here = [each for each in self.memory.records() if each.root == str(root)]
+        if any(each.turns or each.background for each in here):
+            return 0.0
+        return time.monotonic() - max((each.used for each in here), default=-math.inf)

@@ -156,6 +156,7 @@ class Session:
             busy=self._turns.busy(),
             closed=self._closed,
             fatal_cause=self._fatal,
+            edit_cost=self.workspace.edit_cost(segments) if self.workspace is not None else None,
         )
 
     @contextlib.asynccontextmanager

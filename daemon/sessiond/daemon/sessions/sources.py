@@ -12,6 +12,7 @@ from sessiond.daemon.sessions.manifest import Identity
 from sessiond.daemon.sessions.prefix import Prefix, build_prefix
 from sessiond.daemon.sessions.workspaces import Workspace
 from sessiond.daemon.workspace.assemble import Assembly
+from sessiond.daemon.workspace.order import Order
 from sessiond.daemon.workspace.segment import Segment
 from sessiond.v1.errors import invalid
 
@@ -49,8 +50,11 @@ class Sources:
             return await self.of_workspace(request.max_tokens)
         return await self._built(Assembly(request.segments, ()))
 
-    async def of_workspace(self, max_tokens: int = 0) -> Prefix:
-        """The prefix that the files make now; 0 leaves the budget to us. Raises InvalidInput, PermissionDenied."""
+    async def of_workspace(self, max_tokens: int = 0, order: Order | None = None) -> Prefix:
+        """The prefix that the files make now; 0 leaves the budget to us, and None the order of the files.
+
+        Raises InvalidInput, PermissionDenied.
+        """
         if self._workspace is None:
             raise invalid("prefix.workspace", "the session was opened without a workspace")
         loop = asyncio.get_running_loop()
@@ -61,7 +65,7 @@ class Sources:
             return [len(tokens) for tokens in found]
 
         most = max_tokens or int(self._config.context.num_ctx * WORKSPACE_SHARE)
-        return await self._built(await self._workspace.assemble(count, most))
+        return await self._built(await self._workspace.assemble(count, most, order))
 
     async def _built(self, assembly: Assembly) -> Prefix:
         return await build_prefix(

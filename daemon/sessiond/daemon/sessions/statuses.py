@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from sessiond.daemon.sessions.edit_cost import EditCost
 from sessiond.daemon.sessions.manifest import Manifest
 from sessiond.daemon.sessions.miss import Miss
 from sessiond.daemon.workspace.segment import LeftOut
@@ -118,3 +119,5 @@ class Report:
     busy: Busy | None
     closed: bool
     fatal_cause: str
+    edit_cost: EditCost | None = None
+    """None for a prefix that is no workspace's, or of whose edits nothing is known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,17 +14,19 @@ import structlog
 
 from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.sessions.calm import Calm
-from sessiond.daemon.sessions.events import FilesChanged, What
+from sessiond.daemon.sessions.edit_cost import EditCost, expected_edit_cost
+from sessiond.daemon.sessions.events import FilesChanged, KeepHotRan, What
 from sessiond.daemon.sessions.home import Home
 from sessiond.daemon.sessions.hot import KeepHot
 from sessiond.daemon.sessions.manifest import ManifestSegment
+from sessiond.daemon.sessions.ordering import IDLE_S, LOOKS_EVERY_S, Ordering, Trial
 from sessiond.daemon.sessions.prefix import Prefix
 from sessiond.daemon.workspace.assemble import Assembly, TokenCounter, assemble
-from sessiond.daemon.workspace.history import edit_weights
+from sessiond.daemon.workspace.order import Order
 from sessiond.daemon.workspace.overlay import Overlay
 from sessiond.daemon.workspace.segment import LeftOut
 from sessiond.daemon.workspace.watch.watcher import Burst, Watcher
-from sessiond.v1.errors import invalid
+from sessiond.v1.errors import SessiondError, invalid
 
 log = structlog.get_logger(__name__)
 
@@ -58,13 +60,15 @@ class WorkspaceView:
     """Paths of the segments whose text is an unsaved buffer."""
     watcher_state: str
     keep_hot_state: str
+    edit_cost: EditCost | None = None
+    """None if nothing is known to be edited."""
 
 
 class Prefixes(Protocol):
     """Makes the prefix of a session from its workspace."""
 
-    def of_workspace(self, max_tokens: int = 0) -> Awaitable[Prefix]:
-        """The prefix as the files are now; `max_tokens` 0 leaves the budget to the daemon."""
+    def of_workspace(self, max_tokens: int = 0, order: Order | None = None) -> Awaitable[Prefix]:
+        """The prefix as the files are now; `max_tokens` 0 leaves the budget to the daemon, no `order` the order."""
         ...
 
 
@@ -80,10 +84,10 @@ class _Member:
 
 @dataclass(slots=True)
 class _Watch:
-    """The watcher, and the task that listens to it."""
+    """The watcher, and the tasks that answer what it tells."""
 
     watcher: Watcher
-    task: asyncio.Task[None]
+    tasks: tuple[asyncio.Task[None], ...]
 
 
 class Workspace:
@@ -98,24 +102,33 @@ class Workspace:
         self._members: dict[str, _Member] = {}
         self._hot: dict[HotKey, KeepHot] = {}
         self._watch: _Watch | None = None
-        self._weights: asyncio.Task[dict[str, float]] | None = None
+        self._ordering = Ordering(root, self.overlay)
+        self._trial: Trial[HotKey] | None = None
+        self._stands: dict[HotKey, list[int]] = {}
+        """The tokens of the prefix that sessions were brought to last, or keep-hot."""
+        self._saved = 0.0
+        """When the watcher told of something last, by `time.monotonic`."""
         self._stopping: set[asyncio.Task[None]] = set()
 
     # Its files.
 
-    async def assemble(self, count: TokenCounter, max_tokens: int) -> Assembly:
-        """The files as they are now. Raises InvalidInput, PermissionDenied."""
-        # Once, half a second before the first prefix, which takes many. The order stays while sessions stand on it.
-        if self._weights is None:
-            self._weights = asyncio.create_task(asyncio.to_thread(edit_weights, self.root))
-        weights = await asyncio.shield(self._weights)
+    async def assemble(self, count: TokenCounter, max_tokens: int, order: Order | None = None) -> Assembly:
+        """The files as they are now, in the workspace's order or in one that is tried.
+
+        Raises InvalidInput, PermissionDenied.
+        """
+        stands = order or await self._ordering.order()
 
         def now() -> Assembly:
             self.overlay.drop_saved(self.root)
-            return assemble(self.root, count, max_tokens, self.overlay.wishes(weights))
+            return assemble(self.root, count, max_tokens, self.overlay.wishes(stands))
 
         self._assembled = await asyncio.to_thread(now)
         return self._assembled
+
+    def edit_cost(self, segments: Sequence[ManifestSegment]) -> EditCost | None:
+        """What an edit of these segments of a prefix costs; None if nothing is known to be edited."""
+        return expected_edit_cost(segments, self._ordering.known, self._assembled.pinned)
 
     async def view(self) -> WorkspaceView:
         """What its newest session would be given."""
@@ -130,6 +143,7 @@ class Workspace:
             buffered=self._assembled.buffered,
             watcher_state=self._watch.watcher.state if self._watch else "off",
             keep_hot_state=self._keep_hot_state(),
+            edit_cost=self.edit_cost(prefix.manifest.segments),
         )
 
     def _keep_hot_state(self) -> str:
@@ -156,19 +170,39 @@ class Workspace:
             self.unfollow(session)
             member.key = key
             if key not in self._hot:
+                self._drop_trial()  # nobody computes the new one's prefix in that order
                 self._hot[key] = self._new_hot(member.prefixes, home, key, self._calm)
         self._hot[key].stands(prefix)
+        self._stands[key] = prefix.tokens
         if self._watch is None:
             watcher = Watcher(self.root)
-            self._watch = _Watch(watcher, asyncio.create_task(self._listen(watcher)))
+            tasks = (self._listen(watcher), self._look_again(home))
+            self._watch = _Watch(watcher, tuple(map(asyncio.create_task, tasks)))
 
     def _new_hot(self, prefixes: Prefixes, home: Home, key: HotKey, calm: Calm) -> KeepHot:
+        tokens: list[int] = []
+        trial: Trial[HotKey] | None = None
+        """What the run that is on its way brings it to, and the order that it tries, if it tries one."""
+
+        async def assembled() -> Prefix:
+            nonlocal tokens, trial
+            trial = self._trial
+            prefix = await prefixes.of_workspace(key.max_tokens, trial.order if trial else None)
+            tokens = prefix.tokens
+            if trial is not None and tokens == self._stands.get(key):
+                trial.awaited.discard(key)  # there is nothing to compute, and nothing will be told
+            return prefix
+
         def tell(what: What) -> None:
+            if isinstance(what, KeepHotRan) and what.phase == "finished":
+                self._stands[key] = tokens
+                if trial is not None:
+                    trial.awaited.discard(key)
             for member in self._members.values():
                 if member.key == key:
                     member.tell(what)
 
-        return KeepHot(home, lambda: prefixes.of_workspace(key.max_tokens), tell, calm)
+        return KeepHot(home, assembled, tell, calm)
 
     def unfollow(self, session: str) -> None:
         """Nothing is kept hot for this session any more. `settled` waits until what that took is given back."""
@@ -178,9 +212,12 @@ class Workspace:
             member.key = None
         wanted = {each.key for each in self._members.values()}
         hot = self._hot.pop(key, None) if key is not None and key not in wanted else None
+        if hot is not None and key is not None:
+            self._stands.pop(key, None)
         watch = None
         if not self._hot:
             watch, self._watch = self._watch, None
+            self._trial = None
         if hot is not None or watch is not None:
             task = asyncio.create_task(_stop(hot, watch))
             self._stopping.add(task)
@@ -207,13 +244,62 @@ class Workspace:
         """Files changed, or what editors ask."""
         for member in self._members.values():
             member.tell(FilesChanged(tuple(sorted(burst.paths))))
+        self._drop_trial()  # somebody is at work: what is computed next is what they will ask for
         for hot in self._hot.values():
             hot.changed(burst.began)
+
+    async def _look_again(self, home: Home) -> None:
+        """Looks for a better order whenever nobody waits, if files were saved since."""
+        while True:
+            await self._ordering.stirred.wait()
+            while min(home.quiet_s(self.root), time.monotonic() - self._saved) < IDLE_S:  # noqa: ASYNC110 - nobody tells of rest
+                await asyncio.sleep(LOOKS_EVERY_S)
+            try:
+                better = await self._ordering.better(self._moved_by_order())
+            except (SessiondError, OSError) as error:
+                log.info("order.unread", root=str(self.root), error=str(error))
+                continue
+            if better is not None:
+                await self._try(better)
+
+    def _drop_trial(self) -> None:
+        """Try no order now, but again once nobody waits."""
+        if self._trial is not None:
+            self._trial = None
+            self._ordering.stirred.set()
+
+    def _moved_by_order(self) -> list[str]:
+        """The files in the prefix that an order moves."""
+        assembled = self._assembled
+        return [
+            each.path
+            for each in assembled.segments
+            if each.kind == "file" and each.path not in assembled.pinned
+        ]
+
+    async def _try(self, order: Order) -> None:
+        """Have keep-hot compute all prefixes in this order, and give it to sessions if that comes to its end."""
+        trial = self._trial = Trial(order, set(self._hot))
+        began = time.monotonic()
+        for hot in self._hot.values():
+            hot.changed(began)
+        while any(hot.state != "idle" for hot in self._hot.values()):  # noqa: ASYNC110 - nobody tells of a run that failed
+            await asyncio.sleep(LOOKS_EVERY_S)
+        if self._trial is not trial:
+            return
+        self._trial = None
+        if trial.awaited & self._hot.keys():
+            log.info("order.not_changed", root=str(self.root))
+            return
+        self._ordering.adopt(order)
+        log.info("order.changed", root=str(self.root), took_ms=(time.monotonic() - began) * 1e3)
 
     async def _listen(self, watcher: Watcher) -> None:
         try:
             async with contextlib.aclosing(watcher.bursts()) as bursts:
                 async for burst in bursts:
+                    self._saved = time.monotonic()
+                    self._ordering.saved(burst.paths)
                     self.changed(burst)
         except OSError as error:
             # Every EnsurePrefix reads the files anyway: what is lost is the time between a save and a question.
@@ -222,8 +308,9 @@ class Workspace:
 
 async def _stop(hot: KeepHot | None, watch: _Watch | None) -> None:
     if watch is not None:
-        watch.task.cancel()
-        await asyncio.gather(watch.task, return_exceptions=True)
+        for task in watch.tasks:
+            task.cancel()
+        await asyncio.gather(*watch.tasks, return_exceptions=True)
     if hot is not None:
         await hot.stop()
 

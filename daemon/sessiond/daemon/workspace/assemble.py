@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sessiond.daemon.workspace import classify
 from sessiond.daemon.workspace.beneath import open_root, root_refused
 from sessiond.daemon.workspace.config import CONFIG_FILE, INSTRUCTIONS, Config, read_config
-from sessiond.daemon.workspace.filling import FileText, Filling, TokenCounter
-from sessiond.daemon.workspace.order import README, calmest_first, hottest_first
+from sessiond.daemon.workspace.filling import FileText, Filling, TokenCounter, size_of
+from sessiond.daemon.workspace.order import BY_PATH, README, Order
 from sessiond.daemon.workspace.paths import path_fault
 from sessiond.daemon.workspace.repo_map import repo_map
 from sessiond.daemon.workspace.rules import Narrowing
@@ -17,7 +18,7 @@ from sessiond.daemon.workspace.segment import LeftOut, Segment
 from sessiond.daemon.workspace.select import Selection, select
 from sessiond.daemon.workspace.wishes import NO_WISHES, Wishes
 
-__all__ = ["Assembly", "TokenCounter", "assemble"]
+__all__ = ["Assembly", "TokenCounter", "assemble", "file_sizes"]
 
 _MAP_HEADING = "=== what the files define ===\n"
 
@@ -55,7 +56,7 @@ def assemble(root: Path, count_tokens: TokenCounter, max_tokens: int, wishes: Wi
         room = config.room(max_tokens)
         map_room = config.map_room(room)
         filling = Filling(root_fd, wishes.buffers, count_tokens, room - map_room)
-        filling.fill(plan.offered(selection.files, filling))
+        filling.fill(plan.offered(selection.files))
     segments = plan.segments(filling.taken, _map(filling, map_room))
     left_out = [*selection.left_out, *plan.missing(selection), *filling.left_out]
     return Assembly(
@@ -66,6 +67,19 @@ def assemble(root: Path, count_tokens: TokenCounter, max_tokens: int, wishes: Wi
     )
 
 
+def file_sizes(root: Path, wishes: Wishes = NO_WISHES) -> dict[str, int]:
+    """Bytes of each file that may go in, as far as its name and size tell, by path. Raises as `assemble`."""
+    with open_root(root) as root_fd:
+        config, fault = read_config(root_fd)
+        try:
+            selection = _selected(root_fd, root, _plan(config, wishes), fault)
+        except OSError as error:
+            raise root_refused(root, error) from error
+        named = (path for path in selection.files if classify.by_name(path) is None)
+        sizes = {path: size_of(root_fd, path, wishes.buffers) for path in named}
+    return {path: size for path, size in sizes.items() if size <= classify.MAX_BYTES}
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """Who comes first."""
@@ -74,24 +88,21 @@ class _Plan:
     wishes: Wishes
     pinned: tuple[str, ...]
     """By an editor or by the configuration, the first one first."""
-    weights: Mapping[str, float]
+    order: Order
 
-    def offered(self, files: Collection[str], filling: Filling) -> list[str]:
+    def offered(self, files: Collection[str]) -> list[str]:
         """The files in the order in which they are offered room."""
         present = set(files)
         first = dict.fromkeys(
             path for path in (*self.pinned, self.config.instructions, README) if path in present
         )
-        rest = [path for path in files if path not in first]
-        sizes = {path: filling.size(path) for path in rest if self.weights.get(path)}
-        return [*first, *hottest_first(rest, sizes, self.weights)]
+        return [*first, *self.order.hottest_first(path for path in files if path not in first)]
 
     def segments(self, taken: Mapping[str, FileText], outline: str) -> Iterator[Segment]:
         """What was taken, and the map if there is one, in the order in which they stand in the prompt."""
         groups: list[list[str]] = [[], [], []]
         pinned = set(self.pinned)
-        sizes = {path: file.size for path, file in taken.items()}
-        for path in calmest_first(taken, sizes, self.weights):
+        for path in self.order.calmest_first(taken):
             groups[0 if path == self.config.instructions else 1 if path in pinned else 2].append(path)
         instructions, pins, others = groups
         for path in instructions:
@@ -114,7 +125,7 @@ class _Plan:
 
 def _plan(config: Config, wishes: Wishes) -> _Plan:
     pinned = tuple(dict.fromkeys((*wishes.pinned, *config.pinned)))
-    return _Plan(config, wishes, pinned, wishes.weights if config.order == "volatility" else {})
+    return _Plan(config, wishes, pinned, wishes.order if config.order == "volatility" else BY_PATH)
 
 
 def _selected(root_fd: int, root: Path, plan: _Plan, fault: LeftOut | None) -> Selection:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 
-from sessiond.daemon.workspace.secrets import secret_content, secret_name
+from sessiond.daemon.workspace.searched import SEARCHED
+from sessiond.daemon.workspace.secret_names import secret_path
+from sessiond.daemon.workspace.secrets import secret_content
 from sessiond.daemon.workspace.segment import LeftOut
 
 MAX_BYTES = 256 * 1024
 """A larger file is data, or at least no good use of a window."""
 MAX_LINE = 5_000
 """Characters. Nobody writes longer lines by hand."""
+
+_LONG_WORD = re.compile(r"[A-Za-z0-9_-]{16}")
+"""No secret that has a form of its own goes without."""
 
 _LOCK_FILES = frozenset(
     """
@@ -53,8 +58,11 @@ def by_name(path: str) -> LeftOut | None:
     """Why a file stays out, by its path alone; None if its content must be seen."""
     name = path.rpartition("/")[2]
     lower = name.lower()
-    if secret_name(name):
+    if secret_path(path):
         return LeftOut(path, "secret", "the name of a file that holds secrets")
+    if _LONG_WORD.search(path) and secret_content(path) is not None:
+        # The path itself stands in the prompt, in front of the content.
+        return LeftOut(path, "secret", "its path is one")
     if lower in _LOCK_FILES:
         return LeftOut(path, "lock_file", "a lock file")
     if _GENERATED_NAME.fullmatch(lower):
@@ -75,7 +83,7 @@ def by_content(path: str, content: bytes) -> str | LeftOut:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         return LeftOut(path, "binary", f"not UTF-8 at byte {error.start:,}")
-    what = secret_content(text)
+    what = SEARCHED.found_in(content, lambda: secret_content(text))
     if what is not None:
         return LeftOut(path, "secret", f"{what} stands in it")
     return _generated(path, text) or text

@@ -24,6 +24,18 @@ def framed(path: str, content: str) -> str:
     return f"=== {path} ===\n{content}\n"
 
 
+def size_of(root_fd: int, path: str, buffers: Mapping[str, str]) -> int:
+    """Bytes of a file, or of the unsaved text that stands in for it; 0 if that cannot be told."""
+    if path in buffers:
+        return len(buffers[path].encode("utf-8", "surrogatepass"))
+    parent, _, name = path.encode().rpartition(b"/")
+    try:
+        with open_folder(root_fd, parent) as parent_fd:
+            return os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_size
+    except OSError:
+        return 0
+
+
 @dataclass(frozen=True, slots=True)
 class FileText:
     """A file that may go in."""
@@ -35,11 +47,6 @@ class FileText:
     def framed(self) -> str:
         """As it stands in the prompt."""
         return framed(self.path, self.content)
-
-    @property
-    def size(self) -> int:
-        """Bytes of the content."""
-        return len(self.content.encode())
 
 
 @dataclass(slots=True)
@@ -59,17 +66,6 @@ class Filling:
         """Takes each of these files that may go in and fits. An earlier one has the better chance."""
         for batch in _batches(self._texts(paths)):
             self._take(batch)
-
-    def size(self, path: str) -> int:
-        """Bytes of a file that was not read yet; 0 if that cannot be told."""
-        if path in self.buffers:
-            return len(self.buffers[path].encode("utf-8", "surrogatepass"))
-        parent, _, name = path.encode().rpartition(b"/")
-        try:
-            with open_folder(self.root_fd, parent) as parent_fd:
-                return os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_size
-        except OSError:
-            return 0
 
     def _texts(self, paths: Iterable[str]) -> Iterator[FileText]:
         """The files that may go in, as far as can be told without counting; the others are left out."""

@@ -1,22 +1,25 @@
 """What editors ask of one workspace beyond its files: pins, and buffers that are not saved yet.
 
 A buffer stands in for its file until that is written: then it is taken as saved. What counts is that the file was
-written, not what it says now, because a formatter may have run over it.
+written, not what it says now, because a formatter may have run over it. Content is asked too: a clock that ticks every
+few milliseconds, and tools that set times back, hide a save that keeps the size.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from sessiond.daemon.workspace.beneath import open_folder, open_root
+from sessiond.daemon.workspace.beneath import open_folder, open_root, read_file
 from sessiond.daemon.workspace.classify import MAX_BYTES
+from sessiond.daemon.workspace.order import BY_PATH, Order
 from sessiond.daemon.workspace.paths import path_fault
 from sessiond.daemon.workspace.wishes import Wishes
 from sessiond.v1.errors import FieldViolation, InvalidInput, invalid
@@ -35,6 +38,8 @@ class Mark(NamedTuple):
     mtime_ns: int
     size: int
     inode: int
+    content: bytes
+    """Its SHA-256; empty for a file that is too large for a prompt, or may not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +135,11 @@ class Overlay:
                 if is_saved and self._buffers.get(path) is buffer:
                     del self._buffers[path]
 
-    def wishes(self, weights: Mapping[str, float]) -> Wishes:
+    def wishes(self, order: Order = BY_PATH) -> Wishes:
         """All that is asked now, as one value: pins in the order in which they were made."""
         with self._lock:
             buffers = {path: buffer.text for path, buffer in self._buffers.items()}
-            return Wishes(pinned=tuple(self._pinned), buffers=buffers, weights=weights)
+            return Wishes(pinned=tuple(self._pinned), buffers=buffers, order=order)
 
 
 def _mark_of(root_fd: int, path: str) -> Mark | None:
@@ -143,5 +148,12 @@ def _mark_of(root_fd: int, path: str) -> Mark | None:
     with contextlib.suppress(OSError), open_folder(root_fd, parent) as parent_fd:
         status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):
-            return Mark(status.st_mtime_ns, status.st_size, status.st_ino)
+            return Mark(status.st_mtime_ns, status.st_size, status.st_ino, _hash_of(parent_fd, name))
     return None
+
+
+def _hash_of(folder_fd: int, name: bytes) -> bytes:
+    try:
+        return hashlib.sha256(read_file(folder_fd, name, MAX_BYTES)).digest()
+    except OSError:
+        return b""

@@ -1,9 +1,11 @@
-"""What is asked of an assembly beside the files themselves: pins, unsaved buffers, what is edited most."""
+"""What is asked of an assembly beside the files themselves: pins, unsaved buffers, the order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from sessiond.daemon.workspace.order import BY_PATH, Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +17,8 @@ class Wishes:
     chance if not all fit. What is ignored, secret or no text stays out all the same."""
     buffers: Mapping[str, str] = field(default_factory=dict[str, str])
     """Unsaved text that wins over the file, which need not exist yet."""
-    weights: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Expected edits of each path, in any unit that is the same for all; 0 for a path that is absent."""
+    order: Order = BY_PATH
+    """In which files stand, unless the workspace's configuration wants another."""
 
 
 NO_WISHES = Wishes()
