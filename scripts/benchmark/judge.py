@@ -1,0 +1,104 @@
+"""What the samples say: figures of each row, ratios to the floor and to the best peer, and where a claim is not met. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from benchmark.results import Report, Row
+from benchmark.statistics import Estimate, estimate, paired_ratios
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A row, judged. What is None was not measured."""
+
+    row: Row
+    sides: dict[str, Estimate]
+    """The row's figure, in milliseconds, by side."""
+    to_floor: Estimate | None = None
+    """Ours, of the floor's."""
+    best_peer: str = ""
+    to_peer: Estimate | None = None
+    """The best peer's, of ours: how many times as fast ours is."""
+    shortfalls: list[str] = field(default_factory=list[str])
+    """Claims that are not met, as sentences."""
+    unknown: list[str] = field(default_factory=list[str])
+    """Claims of which this run says nothing, and why."""
+    faster: list[str] = field(default_factory=list[str])
+    """Peers that were faster than ours, with by how much."""
+
+
+def judged(report: Report) -> list[Verdict]:
+    """All rows."""
+    [ours, *_] = [*report.role("ours"), ""]
+    [floor, *_] = [*report.role("floor"), ""]
+    return [_judged(row, ours, floor, report.role("peer")) for row in report.rows]
+
+
+def _judged(row: Row, ours: str, floor: str, peers: list[str]) -> Verdict:
+    sides = {side: found for side in row.samples if (found := figure(row, side))}
+    best = min((peer for peer in peers if peer in sides), key=lambda peer: sides[peer].median, default="")
+    verdict = Verdict(
+        row,
+        sides,
+        to_floor=ratio(row, ours, floor),
+        best_peer=best,
+        to_peer=ratio(row, best, ours) if best else None,
+    )
+    _hold_to_floor(verdict, ours, floor)
+    _hold_to_peer(verdict)
+    for peer in peers:
+        found = ratio(row, ours, peer)
+        if found and not found.fault and found.low > 1:
+            verdict.faster.append(f"{peer} was faster: ours took {found.median:.2f} times as long")
+    return verdict
+
+
+def figure(row: Row, side: str) -> Estimate | None:
+    """The row's figure of one side."""
+    values = [value for value in row.values(side) if value is not None]
+    return estimate(values) if values else None
+
+
+def ratio(row: Row, one: str, other: str, less_ms: float = 0.0) -> Estimate | None:
+    """Of pairs. `less_ms` is taken off the first of each."""
+    values = [None if value is None else max(0.0, value - less_ms) for value in row.values(one)]
+    found = paired_ratios(values, row.values(other))
+    return estimate(found) if found else None
+
+
+def _hold_to_floor(verdict: Verdict, ours: str, floor: str) -> None:
+    limit = verdict.row.limit
+    if not limit.floor_ratio:
+        return
+    found = ratio(verdict.row, ours, floor, limit.floor_extra_ms)
+    claim = f"at most {limit.floor_ratio:g} times the floor plus {limit.floor_extra_ms:g} ms"
+    if found is None or found.fault:
+        verdict.unknown.append(f"{claim}: {found.fault if found else NOT_MEASURED}")
+    elif found.median > limit.floor_ratio:
+        verdict.shortfalls.append(f"it is {found.median:.2f} times the floor, less that extra, not {claim}")
+
+
+def _hold_to_peer(verdict: Verdict) -> None:
+    limit, found = verdict.row.limit, verdict.to_peer
+    if not limit.peer_ratio:
+        return
+    claim = f"at least {limit.peer_ratio:g} times as fast as the best peer"
+    if found is None or found.fault:
+        verdict.unknown.append(f"{claim}: {found.fault if found else NOT_MEASURED}")
+    elif found.median < limit.peer_ratio:
+        # At a limit of one, what cannot be told from it is not slower.
+        if limit.peer_ratio == 1 and found.high >= 1:
+            return
+        told = f"it is {found.median:.2f} times as fast as {verdict.best_peer}, not {limit.peer_ratio:g}"
+        verdict.shortfalls.append(told)
+
+
+def settled(row: Row, ours: str, others: Sequence[str]) -> bool:
+    """Whether more repeats would add little to what the row says: its ratios if there are any, else its figure."""
+    ratios = [each for other in others if (each := ratio(row, ours, other))]
+    alone = figure(row, ours)
+    return all(each.narrow for each in ratios) if ratios else alone is not None and alone.narrow

@@ -1,0 +1,84 @@
+"""Where a run takes place: CPU, memory, versions, weights. Facts only, and no paths."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+from dulwich.errors import NotGitRepository
+from dulwich.repo import Repo
+
+from benchmark.results import Machine, ModelFacts
+from sessiond.client import Client
+from sessiond.v1.config_pb2 import Config, FlashAttn
+from speed import SOURCE
+
+_CPUINFO = Path("/proc/cpuinfo")
+_FEATURES = ("avx", "avx2", "f16c", "fma", "avx_vnni", "asimd", "sve", "i8mm", "bf16")
+_FAMILIES = ("avx512", "amx")
+_SETTINGS = ("num_threads", "num_threads_batch", "num_batch", "num_ubatch", "num_gpu_layers", "kv_cache_type")
+
+
+def machine() -> Machine:
+    """This one, now."""
+    facts = _cpu_facts()
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    return Machine(
+        cpu=facts.get("model name") or platform.processor() or platform.machine(),
+        cores=os.cpu_count() or 1,
+        features=[flag for flag in flags if flag in _FEATURES or flag.startswith(_FAMILIES)],
+        memory_bytes=psutil.virtual_memory().total,
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        load_at_start=round(os.getloadavg()[0], 2),
+    )
+
+
+def model_facts(client: Client, config: Config) -> ModelFacts:
+    """The daemon's default model, and how a session of that config runs it."""
+    model = client.model()
+    settings = {name: str(getattr(config, name)) for name in _SETTINGS}
+    settings["flash_attn"] = FlashAttn.Name(config.flash_attn)
+    return ModelFacts(
+        name=Path(model.absolute_path).name or model.name,
+        digest=model.model_digest,
+        size_bytes=model.size_bytes,
+        parameters=model.parameters,
+        vocab_tokens=model.vocab_tokens,
+        backend=model.backend,
+        backend_version=model.backend_version,
+        notes=list(model.notes),
+        settings=settings,
+    )
+
+
+def our_version() -> str:
+    """Of the package, and the commit of the checkout, if it is one."""
+    package = version("sessiond")
+    try:
+        with Repo(str(SOURCE)) as repo:
+            return f"{package} ({repo.head().decode()[:12]})"
+    except (NotGitRepository, KeyError, OSError):
+        return package
+
+
+def texts_digest() -> str:
+    """SHA-256 of the sources that `speed.text_of` cuts texts from."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCE.glob("daemon/**/*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _cpu_facts() -> dict[str, str]:
+    """Of the first core; empty where the system does not tell."""
+    try:
+        first = _CPUINFO.read_text("utf-8", "replace").split("\n\n", 1)[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -1,0 +1,243 @@
+"""One run: daemon and others are started, every depth's scenarios are done, and what was found is kept all the while."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from benchmark import classes, day, memory, peer_server, prompt_caching
+from benchmark.budget import Budget
+from benchmark.classes import Desk, Scenario
+from benchmark.floor import Floor
+from benchmark.machine import machine, model_facts, our_version, texts_digest
+from benchmark.ours import Ours
+from benchmark.peer_python import PythonServer
+from benchmark.peer_server import LlamaServer
+from benchmark.plan import Repeats, Round, begin_all
+from benchmark.progress import Progress
+from benchmark.results import FORMAT, Report, SideFacts
+from benchmark.sides import Side, Work
+from benchmark.took import NotMeasured
+from benchmark.versions import Versions
+from compare_texts import Texts
+from sessiond.client import Client, Config
+
+MOST_CTX = 1 << 17
+"""Of a model that says it was trained for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run is to do."""
+
+    quick: bool
+    classes: list[str]
+    depths: list[int]
+    model: str
+    peer: Path | None
+    """llama-server; None leaves the peers out."""
+    python_peer: bool
+    seconds: float
+    think_seconds: float
+    clients: int
+    answer: int
+    repo: Path
+    commits: int
+    planted: float
+
+
+@dataclass(slots=True)
+class Run:
+    """What is there while it is measured."""
+
+    asked: Asked
+    folder: Path
+    progress: Progress
+    keep: Callable[[Report], None]
+    """Called after every scenario, so that an interruption loses little."""
+    ours: Ours
+    sides: list[Side]
+    texts: Texts
+    versions: Versions
+    report: Report
+    began: float = field(default_factory=time.monotonic)
+
+    def note(self, what: str) -> None:
+        """Something that was left out."""
+        if what not in self.report.not_measured:
+            self.report.not_measured.append(what)
+
+    def save(self) -> None:
+        """Bring the report up to date and keep it."""
+        self.report.seconds = round(time.monotonic() - self.began, 1)
+        roles = {side.name: side for side in self.sides}
+        for facts in self.report.sides:
+            facts.flags = list(roles[facts.name].flags) or facts.flags
+        self.keep(self.report)
+
+
+def measured(asked: Asked, folder: Path, progress: Progress, keep: Callable[[Report], None]) -> Report:
+    """Do all of it. Raises SessiondError and TimeoutError if the daemon cannot be worked with, RuntimeError if the sides
+    would not have the same work.
+    """
+    with contextlib.ExitStack() as stack:
+        progress.say("the daemon starts")
+        ours = Ours(folder, asked.model, asked.think_seconds, asked.planted)
+        stack.callback(ours.close)
+        sides: list[Side] = [ours, Floor(), *_peers(asked, folder)]
+        for side in sides[1:]:
+            stack.callback(side.close)
+        texts = Texts(ours.client)
+        ours.avoid(texts.end_tokens)
+        report = _empty(ours.client, sides)
+        # The client is asked for anew each time: the daemon may have been started again.
+        versions = Versions(texts, lambda text: list(ours.client.tokenize(text).token_ids))
+        run = Run(asked, folder, progress, keep, ours, sides, texts, versions, report)
+        _depths(run)
+        _beside(run)
+        run.save()
+        return run.report
+
+
+def _peers(asked: Asked, folder: Path) -> list[Side]:
+    if asked.peer is None:
+        return []
+    variants = peer_server.QUICK if asked.quick else peer_server.FULL
+    found: list[Side] = [LlamaServer(asked.peer, variant, folder) for variant in variants]
+    if asked.python_peer:
+        found += [PythonServer(folder, cached=False), PythonServer(folder, cached=True)]
+    return found
+
+
+def _empty(client: Client, sides: list[Side]) -> Report:
+    return Report(
+        format=FORMAT,
+        version=our_version(),
+        began=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=0.0,
+        asked={},
+        machine=machine(),
+        model=model_facts(client, Config()),
+        texts_digest=texts_digest(),
+        sides=[SideFacts(side.name, side.role) for side in sides],
+        rows=[],
+        not_measured=[],
+    )
+
+
+def _desks(run: Run) -> list[Desk]:
+    """One for each depth that fits into the model's window."""
+    asked, found = run.asked, list[Desk]()
+    window = min(run.ours.client.model().num_ctx_train or MOST_CTX, MOST_CTX)
+    for depth in asked.depths:
+        lengths = classes.fitting(depth, window, asked.answer)
+        if asked.quick:
+            lengths = tuple(tokens for tokens in lengths if tokens <= classes.QUICK_SUFFIX)
+        elif missing := [str(tokens) for tokens in classes.SUFFIXES if tokens not in lengths]:
+            told = f"suffixes of {', '.join(missing)}" if lengths else "anything"
+            run.note(f"{told} at {depth:,}: more than the model's window of {window:,} tokens")
+        if lengths:
+            found.append(Desk(depth, run.versions, lengths, asked.clients, asked.answer))
+    return found
+
+
+def _depths(run: Run) -> None:
+    desks = _desks(run)
+    planned = [classes.scenarios(desk, run.asked.classes, quick=run.asked.quick) for desk in desks]
+    weights = [_weight(scenario, len(run.sides)) for scenarios in planned for scenario in scenarios]
+    extras = [name for name in EXTRAS if name in run.asked.classes]
+    # What is beside the rows gets a tenth each.
+    seconds = run.asked.seconds * (1 - 0.1 * len(extras)) - (time.monotonic() - run.began)
+    budget, index = Budget(seconds, weights, time.monotonic()), 0
+    for desk, scenarios in zip(desks, planned, strict=True):
+        if not scenarios:
+            continue
+        round_ = _begun(run, desk)
+        if scenarios[0].kind != "cold":
+            first = classes.cold(desk)
+            nothing = Budget(0.0, [1], time.monotonic())
+            Repeats(round_, first, nothing, 0, lambda _what: None, must=True).run()
+        for scenario in scenarios:
+            run.report.rows += scenario.rows
+            show = partial(_show, run, index, len(weights), budget)
+            Repeats(round_, scenario, budget, index, show).run()
+            index += 1
+            run.save()
+
+
+def _weight(scenario: Scenario, sides: int) -> int:
+    """Of a scenario's time: about what its repeats compute that it may need."""
+    return scenario.cost * min(scenario.most, 7) * sides
+
+
+def _show(run: Run, index: int, of: int, budget: Budget, what: str) -> None:
+    run.progress.show(index, of, what, budget.left(time.monotonic()))
+
+
+def _begun(run: Run, desk: Desk) -> Round:
+    """All sides, ready for this depth. Ours comes first, as the others run the model as it does."""
+    window = classes.window_of(desk.depth, desk.suffixes, desk.answer)
+    others = classes.window_of(desk.depth, (classes.SUFFIX,), desk.answer)
+    return _ready(run, Work(f"{desk.depth}", window, desk.clients, others))
+
+
+def _ready(run: Run, work: Work) -> Round:
+    run.progress.say(f"{work.name}: all sides start")
+    round_ = Round(run.sides)
+
+    def begin(side: Side) -> None:
+        if isinstance(side, Floor | LlamaServer | PythonServer):
+            side.like(run.ours.runtime())
+        side.begin(work)
+
+    begin_all(round_, begin)
+    run.report.model = model_facts(run.ours.client, run.ours.config())
+    for name, why in round_.absent.items():
+        run.progress.say(f"{name} is not measured: {why}")
+    return round_
+
+
+def _beside(run: Run) -> None:
+    """What is asked for beside the rows."""
+    for name, measure in EXTRAS.items():
+        if name in run.asked.classes:
+            run.progress.say(f"{name}")
+            try:
+                measure(run)
+            except NotMeasured as error:
+                run.note(f"{name}: {error}")
+            run.save()
+
+
+def _caching(run: Run) -> None:
+    depth = min(run.asked.depths)
+    floor = next(side for side in run.sides if isinstance(side, Floor))
+    work = Work("caching", depth + prompt_caching.ROOM, 1)
+    run.ours.begin(work)
+    floor.like(run.ours.runtime())
+    floor.begin(work)
+    run.report.caching = prompt_caching.measured(floor, run.texts, depth)
+
+
+def _memory(run: Run) -> None:
+    rows, notes = memory.measured(run.ours, run.folder, run.asked.model)
+    run.report.memory = rows
+    run.report.notes += notes
+
+
+def _day(run: Run) -> None:
+    depth = max(
+        depth for depth in run.asked.depths if depth <= day.MOST_TOKENS or depth == min(run.asked.depths)
+    )
+    round_ = _ready(run, Work("day", depth + day.ROOM, 1))
+    plan = day.Plan(run.asked.repo, run.asked.commits, depth, run.asked.seconds * 0.1)
+    run.report.day = day.lived(plan, round_, run.versions, run.ours.client, run.folder / "day")
+
+
+EXTRAS: dict[str, Callable[[Run], None]] = {"caching": _caching, "memory": _memory, "day": _day}
+"""By the names of `--classes`."""

@@ -1,0 +1,126 @@
+"""Who does what when: all sides take turns at every event, and a scenario is repeated until it says enough."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from benchmark.budget import Budget
+from benchmark.classes import Scenario
+from benchmark.judge import settled
+from benchmark.results import Row
+from benchmark.sides import Event, Side, perform
+from benchmark.statistics import LEAST_SAMPLES
+from benchmark.took import NotMeasured, Took
+from compare_load import OtherLoad
+
+GIVE_UP = 2
+"""Events of one scenario that a side may fail at, one after the other, before it is left out of the rest of it."""
+
+Show = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Round:
+    """All sides, and whose turn it is to begin."""
+
+    sides: Sequence[Side]
+    absent: dict[str, str] = field(default_factory=dict[str, str])
+    """Sides that cannot take part at this depth, and why."""
+    _begun: int = 0
+
+    def order(self) -> list[Side]:
+        """The sides of the next event. Each begins in its turn."""
+        taking_part = [side for side in self.sides if side.name not in self.absent]
+        first = self._begun % max(1, len(taking_part))
+        self._begun += 1
+        return [*taking_part[first:], *taking_part[:first]]
+
+
+class Repeats:
+    """One scenario, as often as it takes."""
+
+    def __init__(
+        self, round_: Round, scenario: Scenario, budget: Budget, index: int, show: Show, *, must: bool = False
+    ) -> None:
+        self._round, self._scenario, self._budget, self._show = round_, scenario, budget, show
+        self._must = must
+        self._until = budget.until(index, time.monotonic())
+        self._faults: Counter[str] = Counter()
+        self._longest = 0.0
+        self._recording = True
+
+    def run(self) -> None:
+        """Fill the scenario's rows. At least one repeat is made while there is any time at all, or if it `must` be."""
+        for row in self._scenario.rows:
+            row.not_measured |= self._round.absent
+            if not self._must and not self._budget.left(time.monotonic()):
+                row.not_measured["all"] = "there was no time for it"
+        if any("all" in row.not_measured for row in self._scenario.rows):
+            return
+        if self._scenario.warms_up:
+            self._recording = False
+            self._repeat(0)
+            self._recording = True
+        for number in range(1, self._scenario.most + 1):
+            self._show(f"{self._scenario.rows[0].key}, repeat {number}")
+            self._repeat(number)
+            if self._enough(number):
+                break
+
+    def _repeat(self, number: int) -> None:
+        begun = time.monotonic()
+        if number and self._budget.left(begun) < self._longest:
+            return
+        for row, event in self._scenario.steps():
+            load = OtherLoad()
+            took = {side.name: self._one(side, row, event) for side in self._round.order()}
+            if row is not None and self._recording:
+                _note(row, event, took, load.share())
+        self._longest = max(self._longest, time.monotonic() - begun)
+
+    def _one(self, side: Side, row: Row | None, event: Event) -> Took | None:
+        """What the event cost this side; None if it could not be done, and the rows say why."""
+        if self._faults[side.name] >= GIVE_UP:
+            return None
+        try:
+            took = perform(side, event)
+        except NotMeasured as error:
+            self._faults[side.name] += 1
+            for each in self._scenario.rows if row is None else [row]:
+                each.not_measured[side.name] = str(error)[:4000]
+            return None
+        self._faults[side.name] = 0
+        return took
+
+    def _enough(self, number: int) -> bool:
+        now = time.monotonic()
+        if self._budget.left(now) < self._longest:
+            return True
+        if number < LEAST_SAMPLES:
+            return False
+        return now >= self._until or all(self._settled(row) for row in self._scenario.rows)
+
+    def _settled(self, row: Row) -> bool:
+        [ours] = [side.name for side in self._round.sides if side.role == "ours"]
+        return settled(row, ours, [name for name in row.samples if name != ours])
+
+
+def _note(row: Row, event: Event, took: dict[str, Took | None], load: float) -> None:
+    """Put one repeat of one row down, at the same place for all sides."""
+    row.prefix_tokens = max(row.prefix_tokens, len(event.version.ids))
+    for name, each in took.items():
+        row.samples.setdefault(name, []).append(each)
+    row.load.append(load)
+
+
+def begin_all(round_: Round, begin: Callable[[Side], None]) -> None:
+    """Let every side begin. Those that cannot are absent, and it is known why."""
+    round_.absent = {}
+    for side in round_.sides:
+        try:
+            begin(side)
+        except NotMeasured as error:
+            round_.absent[side.name] = str(error)[:4000]

@@ -1,0 +1,132 @@
+"""What every side of the benchmark can do, and how an event is done by one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import msgspec
+
+from benchmark.took import Took
+from benchmark.versions import Version
+from compare_texts import Piece
+
+Role = Literal["ours", "floor", "peer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """How the model runs, on every side the same as far as it can be told: as the daemon chose it."""
+
+    model: str
+    """The path of its file."""
+    num_batch: int
+    num_ubatch: int
+    threads: int
+    threads_batch: int
+    flash_attn: bool
+    gpu_layers: int | None
+    """None leaves it to the backend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to come at one depth."""
+
+    name: str
+    """Short, and good for the name of a file."""
+    window: int
+    """Tokens that each client needs at most: prefix, suffix and answer."""
+    clients: int
+    others: int = 0
+    """Tokens that each client beside the first needs at most."""
+
+
+class Side(Protocol):
+    """One program, and the best or the usual way to use it. What it cannot do raises NotMeasured, and so does what did
+    not come to its end; it can be asked for the next thing then.
+    """
+
+    @property
+    def name(self) -> str:
+        """As tables call it."""
+        ...
+
+    @property
+    def role(self) -> Role:
+        """What it is compared as."""
+        ...
+
+    @property
+    def flags(self) -> Sequence[str]:
+        """What it was started with, without paths."""
+        ...
+
+    def begin(self, work: Work) -> None:
+        """Make ready for other work. Nothing of what was there before counts."""
+        ...
+
+    def save(self, version: Version) -> None:
+        """The files are now these. Not timed. Whatever it does about it by itself begins."""
+        ...
+
+    def think(self) -> float:
+        """Somebody thinks for as long as the background takes; milliseconds since the save."""
+        ...
+
+    def restart(self) -> None:
+        """The program ends and begins anew. Not timed."""
+        ...
+
+    def turn(self, client: int, version: Version, suffix: Piece, answer: int) -> Took:
+        """One client, counted from 0, asks. The files are those that were saved last."""
+        ...
+
+    def together(self, version: Version, suffixes: Sequence[Piece], answer: int) -> Took:
+        """So many clients ask at one moment."""
+        ...
+
+    def rest(self) -> None:
+        """Return when nothing runs any more. Not timed."""
+        ...
+
+    def keep(self) -> None:
+        """Somebody will come back to these files, or others will ask about them. Not timed."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happens, to every side."""
+
+    version: Version
+    suffixes: tuple[Piece, ...]
+    """One for each client that asks; several ask at one moment."""
+    client: int = 0
+    """Who asks, where one does."""
+    answer: int = 1
+    think: bool = False
+    restart: bool = False
+    keep: bool = False
+    """Whether somebody comes back to this version, or others ask about it later."""
+
+
+def perform(side: Side, event: Event) -> Took:
+    """Let it happen to this side. Raises NotMeasured."""
+    side.save(event.version)
+    if event.restart:
+        side.restart()
+    ready_ms = side.think() if event.think else None
+    if len(event.suffixes) == 1:
+        took = side.turn(event.client, event.version, event.suffixes[0], event.answer)
+    else:
+        took = side.together(event.version, event.suffixes, event.answer)
+    side.rest()
+    if event.keep:
+        side.keep()
+    return msgspec.structs.replace(took, ready_ms=ready_ms)

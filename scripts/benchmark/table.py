@@ -1,0 +1,165 @@
+"""The tables of a run, for a terminal. What says nothing is told in words instead of a figure."""
+
+from __future__ import annotations
+
+import io
+import statistics
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchmark.judge import NOT_MEASURED, Verdict, judged
+from benchmark.results import Report
+from benchmark.statistics import CONFIDENCE, Estimate
+
+WIDTH = 200
+"""Characters, where the output is no terminal."""
+_MOST_LOAD = 0.1
+"""Of the machine that others had, from which on a row says so."""
+
+
+def tables(report: Report, width: int | None = None, *, color: bool = False) -> str:
+    """All of them as text."""
+    page = io.StringIO()
+    console = Console(file=page, width=width or WIDTH, force_terminal=color, highlight=False)
+    verdicts = judged(report)
+    if verdicts:
+        console.print(_rows(report, verdicts))
+    if report.day:
+        console.print(_day(report))
+    if report.caching:
+        console.print(_caching(report))
+    if report.memory:
+        console.print(_memory(report))
+    for sentence in sentences(report, verdicts):
+        console.print(Text(sentence))
+    return page.getvalue()
+
+
+def sentences(report: Report, verdicts: Sequence[Verdict]) -> list[str]:
+    """What falls short, what is not known, where a peer is faster, what was not measured, what disturbed."""
+    found: list[str] = []
+    for verdict in verdicts:
+        key, row = verdict.row.key, verdict.row
+        found += [f"FALLS SHORT  {key}: {told}" for told in verdict.shortfalls]
+        found += [
+            f"not known    {key}: {told}" for told in verdict.unknown if not told.endswith(NOT_MEASURED)
+        ]
+        found += [f"peer faster  {key}: {told}" for told in verdict.faster]
+        if row.load and (load := statistics.median(row.load)) > _MOST_LOAD:
+            found.append(f"disturbed    {key}: other programs had {load:.0%} of the machine")
+    found += [f"not measured {told}" for told in [*_absent(verdicts), *report.not_measured]]
+    return found + [f"note         {told}" for told in report.notes]
+
+
+def _absent(verdicts: Sequence[Verdict]) -> list[str]:
+    """Sides that rows lack, each reason once."""
+    keys: dict[tuple[str, str], list[str]] = {}
+    for verdict in verdicts:
+        for side, why in verdict.row.not_measured.items():
+            keys.setdefault((side, why), []).append(verdict.row.key)
+    return [
+        f"{side}, in {'every row' if len(rows) == len(verdicts) else '; '.join(rows)}: {why}"
+        for (side, why), rows in keys.items()
+    ]
+
+
+def milliseconds(found: Estimate | None) -> str:
+    """A figure with its interval, or why there is none."""
+    if found is None:
+        return "-"
+    if found.fault:
+        return found.fault
+    return f"{_short(found.median)} [{_short(found.low)}, {_short(found.high)}]"
+
+
+def times(found: Estimate | None) -> str:
+    """A ratio with its interval, or why there is none."""
+    if found is None:
+        return "-"
+    if found.fault:
+        return found.fault
+    return f"{found.median:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def _rows(report: Report, verdicts: Sequence[Verdict]) -> Table:
+    title = f"{report.model.name}, {report.machine.cpu}, {report.machine.cores} cores"
+    told = f"milliseconds to the first token, or for each token; median [{CONFIDENCE:.0%} interval]\n"
+    told += "; ".join([f"{report.model.backend} {report.model.backend_version}", *report.model.notes])
+    made = Table(title=title, caption=told, title_justify="left", caption_justify="left")
+    made.add_column("depth", justify="right")
+    made.add_column("turn")
+    for side in report.sides:
+        made.add_column(side.name, justify="right", overflow="fold")
+    for head in ("of the floor", "best peer, of ours"):
+        made.add_column(head, justify="right")
+    made.add_column("", no_wrap=True)
+    depth = None
+    for verdict in verdicts:
+        row = verdict.row
+        if depth not in {None, row.depth}:
+            made.add_section()
+        depth = row.depth
+        cells = [f"{row.depth:,}", row.label]
+        cells += [milliseconds(verdict.sides.get(side.name)) for side in report.sides]
+        made.add_row(*cells, times(verdict.to_floor), times(verdict.to_peer), _mark(verdict))
+    return made
+
+
+def _mark(verdict: Verdict) -> str:
+    if verdict.shortfalls:
+        return "FALLS SHORT"
+    if verdict.unknown:
+        return "not known"
+    return "holds" if verdict.row.limit.floor_ratio or verdict.row.limit.peer_ratio else ""
+
+
+def _day(report: Report) -> Table:
+    made = Table(title="a day of edits: first token in milliseconds, median", title_justify="left")
+    made.add_column("after")
+    made.add_column("turns", justify="right")
+    for side in report.sides:
+        made.add_column(side.name, justify="right", overflow="fold")
+    for kind in dict.fromkeys(turn.kind for turn in report.day):
+        turns = [turn for turn in report.day if turn.kind == kind]
+        cells: list[str] = []
+        for side in report.sides:
+            values = [took.first_token_ms for turn in turns if (took := turn.took.get(side.name))]
+            cells.append(_short(statistics.median(values)) if values else "-")
+        made.add_row(kind, str(len(turns)), *cells)
+    return made
+
+
+def _caching(report: Report) -> Table:
+    made = Table(title="one prompt, many questions, with the low-level functions alone", title_justify="left")
+    made.add_column("step")
+    for head in ("ms", "tokens", "tokens/s", "MiB", "times"):
+        made.add_column(head, justify="right")
+    for row in report.caching:
+        speed = f"{row.tokens / row.ms * 1e3:,.0f}" if row.tokens and row.ms else ""
+        size = f"{row.size_bytes / 2**20:,.1f}" if row.size_bytes else ""
+        made.add_row(row.name, f"{row.ms:,.2f}", f"{row.tokens:,}", speed, size, str(row.times))
+    return made
+
+
+def _memory(report: Report) -> Table:
+    made = Table(title="memory of all engines together, in MiB", title_justify="left")
+    made.add_column("with")
+    for head in ("proportional", "more", "weights, mapped", "anonymous"):
+        made.add_column(head, justify="right")
+    before = 0
+    for row in report.memory:
+        more = f"{(row.pss_bytes - before) / 2**20:+,.0f}" if before else ""
+        sizes = (row.weights_bytes, row.anonymous_bytes)
+        made.add_row(
+            row.name, f"{row.pss_bytes / 2**20:,.0f}", more, *(f"{size / 2**20:,.0f}" for size in sizes)
+        )
+        before = row.pss_bytes
+    return made
+
+
+def _short(value: float) -> str:
+    """Three digits that count."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
