@@ -27,8 +27,10 @@ import psutil
 from demo_daemon import own_daemon
 from sessiond.client import Client, Config, Session, SessionBusy, SessionUnavailable
 
-WINDOW = 4096
-"""Tokens. Cells that nobody has used yet take no memory: a larger window would fill for longer than the warm-up."""
+WINDOW = 1024
+"""Tokens. Cells that nobody has used yet take no memory, and what branches leave behind stays until room is needed: a
+larger window would fill for longer than the warm-up.
+"""
 TIER_MB = 64
 """Of the memory tier, which fills by design: small, so that it is full when the warm-up ends."""
 GROWTH = 1.05
@@ -36,7 +38,7 @@ WORKSPACES = 3
 SESSIONS_EACH = 3
 """Sessions that one client holds at most."""
 SAMPLE_S = 1.0
-LINES = 60
+LINES = 20
 LINE = "    value_{0} = compute({0}, previous=value_{1})\n"
 
 
