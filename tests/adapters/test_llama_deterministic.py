@@ -84,7 +84,7 @@ def no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("variant", "kind", "sequences"),
-    [("shared/1", SharedContext, 64), ("shared/8", SharedContext, 64), ("single/2", SingleContext, 1)],
+    [("shared/1", SharedContext, 63), ("shared/8", SharedContext, 63), ("single/2", SingleContext, 1)],
 )
 def test_a_variant_that_is_given_spares_the_trial(
     model: LlamaModel, no_trial: None, variant: str, kind: type[LlamaContext], sequences: int

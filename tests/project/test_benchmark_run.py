@@ -89,7 +89,7 @@ def test_a_quick_run_measures_every_kind_of_turn(tmp_path: Path, tiny: Path) -> 
             (computed >= 380, known < 20, back) for computed, known, back in counts(rows["cold"], side)
         }
         assert (computed, known, back) == (True, True, 0)
-        assert {computed for computed, _, _ in counts(rows["suffix of 64"], side)} <= set(range(56, 65))
+        assert {computed for computed, _, _ in counts(rows["suffix of 64"], side)} <= set(range(48, 65))
         assert all(computed <= 16 for computed, _, _ in counts(rows["undo"], side))
         assert all(
             depth * 0.3 < computed < depth * 0.7

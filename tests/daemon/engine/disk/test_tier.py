@@ -241,7 +241,9 @@ def test_one_reads_while_another_writes_and_evicts(tmp_path: Path, monkeypatch: 
             while not stop.is_set():
                 engine.keep(branches[chance.randrange(6)])
                 engine.keep(tokens(100, chance.randrange(1000)))
-                engine.tier.flush(0.01)
+                engine.tier.flush(
+                    _PATIENCE_S
+                )  # else what waits is older than all that is new, and never found
         except BaseException as error:  # noqa: BLE001 - told by the thread that asserts
             faults.append(error)
 
