@@ -9,6 +9,7 @@ import signal
 import stat
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,32 @@ def test_clients_that_race_each_other_all_succeed(short_path: Path, monkeypatch:
         racer.join()
     assert failed == []
     assert sorted(started) == [False, False, True]
+
+
+def test_a_daemon_that_lost_the_race_before_it_looked_at_the_lock_is_ended(
+    short_path: Path, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, told, socket = short_path / "late", short_path / "late.pid", short_path / "d.sock"
+    late.write_text(f'#!/bin/sh\necho $$ >"{told}"\nsleep 20\nexec "{program}" "$@"\n', encoding="utf-8")
+    late.chmod(0o755)
+    programs = iter([late, program])
+    monkeypatch.setattr(daemon_process, "find_program", lambda: str(next(programs)))
+    started: list[bool] = []
+
+    def start() -> None:
+        with Client(socket) as client:
+            started.append(daemon_process.ensure_running(client, 60))
+
+    first = threading.Thread(target=start)
+    first.start()
+    while not (told.exists() and told.read_text()):
+        time.sleep(0.01)
+    start()
+    first.join()
+    assert sorted(started) == [False, True]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)
+    assert daemon_lock.stop_daemon(socket) is not None
 
 
 def test_a_stale_socket_is_no_daemon(short_path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sessiond.client.daemon_lock import is_locked
+from sessiond.client.daemon_lock import is_locked, running_pid
 from sessiond.client.endpoint import TOKEN_VARIABLE, Endpoint
 from sessiond.v1.errors import SessionUnavailable, invalid
 
@@ -25,6 +25,7 @@ TIMEOUT_VARIABLE = "SESSIOND_START_TIMEOUT"
 
 _DEFAULT_TIMEOUT = 120.0
 _POLL_SECONDS = 0.1
+_END_SECONDS = 5.0
 _LAST_LINES = 12
 
 
@@ -87,7 +88,20 @@ def ensure_running(client: Client, timeout: float | None = None) -> bool:
         begin = os.fstat(log).st_size
         process = _spawn(endpoint, endpoint.socket, log)
     _wait(client, endpoint.socket, until, timeout, process, begin)
-    return process.poll() is None
+    serves = running_pid(endpoint.socket)
+    if serves not in (None, process.pid):
+        _end_loser(process)
+    return serves == process.pid
+
+
+def _end_loser(process: subprocess.Popen[bytes]) -> None:
+    """End a daemon that lost the race, and may still be starting: once the other one is stopped, it would take its place."""
+    process.terminate()
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
