@@ -3,11 +3,11 @@
 
     .venv/bin/python scripts/replay.py [--repo FOLDER] [--commits 20] [--think 5] [--compare | --order] …
 
-Each commit's hunks are saved one by one. After a save somebody thinks for a while and asks, thinks as long again and asks
-with nothing changed: the base line. Now and then a save is taken back, a formatter runs over several files, another branch
-is looked at. First tokens are those of the whole turn, seen by the client; only changes that reached the prefix count. So
-that most of them do, the copy holds the files with the most hunks and some others, as many as fit into the budget; with
---whole it holds all of them.
+Each commit's hunks are saved one by one. After a save somebody thinks for a while and asks, and asks again with nothing
+changed: the base line. Now and then a save is taken back, a formatter runs over several files, another branch is looked
+at. First tokens are those of the whole turn, seen by the client; only changes that reached the prefix count. So that most
+of them do, the copy holds the files with the most hunks and some others, as many as fit into the budget; with --whole it
+holds all of them.
 
 - by default: where there was time to think, the first token after a save is at most 1.15 times a plain turn's, at p95.
 - --compare: the same edits to a second daemon that keeps nothing hot, in turn. With --think 0 keep-hot makes nothing

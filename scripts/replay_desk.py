@@ -59,7 +59,7 @@ class Desk:
         self._ask("plain", 0)
 
     def work(self, step: Step) -> None:
-        """Let the step happen, think, ask, think as long again, since a rested machine begins slowly, and ask again."""
+        """Let the step happen, think, ask, and ask again."""
         self._first_write = self._first_write or time.perf_counter()
         self._scratch.apply(step)
         self._wrote = time.perf_counter()
@@ -69,7 +69,6 @@ class Desk:
             return
         time.sleep(self._manner.think)
         self._ask(step.kind, step.commit)
-        time.sleep(self._manner.think)
         self._ask("plain", step.commit)
         self._steps += 1
         if self._manner.check_every and self._steps % self._manner.check_every == 0:
