@@ -65,6 +65,8 @@ class KeepHot:
         self._changed = asyncio.Event()
         self.state = "idle"
         """"idle", "waiting" or "running"."""
+        self.up_to_date = True
+        """Whether all that changed is answered. What is idle and not up to date has failed, or had to give way."""
         self._task = asyncio.create_task(self._keep())
 
     def changed(self, began: float) -> None:
@@ -72,6 +74,7 @@ class KeepHot:
         if not self._changed.is_set():
             self._began = began
             self._changed.set()
+        self.up_to_date = False
         if self.state == "idle":
             self.state = "waiting"
 
@@ -113,6 +116,7 @@ class KeepHot:
     async def _bring_up(self, began: float) -> None:
         prefix = await self._assemble()
         if prefix.tokens == self._hot:
+            self.up_to_date = not self._changed.is_set()
             return
         run = _Run(prefix, began)
         async with self._home.memory.background(self._home.engine, self._home.arena) as must_stop:
@@ -134,6 +138,7 @@ class KeepHot:
             raise outcome
         else:
             self._hot = prefix.tokens
+            self.up_to_date = not self._changed.is_set()
             lag_ms = (time.monotonic() - began) * 1e3
             log.info(
                 "keep_hot.finished", tokens=len(prefix.tokens), prefilled=outcome.prefilled, lag_ms=lag_ms

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from sessiond.daemon.workspace.assemble import file_sizes
 from sessiond.daemon.workspace.history import edit_weights
@@ -22,17 +20,6 @@ IDLE_S = 30.0
 """So long nothing was saved and nothing ran before the order is looked at again."""
 LOOKS_EVERY_S = 0.5
 """How often it is asked whether something still runs."""
-
-Key = TypeVar("Key")
-
-
-@dataclass(frozen=True, slots=True)
-class Trial(Generic[Key]):
-    """An order that is tried."""
-
-    order: Order
-    awaited: set[Key]
-    """The prefixes that are not computed in it yet."""
 
 
 class Ordering:

@@ -15,11 +15,11 @@ import structlog
 from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.edit_cost import EditCost, expected_edit_cost
-from sessiond.daemon.sessions.events import FilesChanged, KeepHotRan, What
+from sessiond.daemon.sessions.events import FilesChanged, What
 from sessiond.daemon.sessions.home import Home
 from sessiond.daemon.sessions.hot import KeepHot
 from sessiond.daemon.sessions.manifest import ManifestSegment
-from sessiond.daemon.sessions.ordering import IDLE_S, LOOKS_EVERY_S, Ordering, Trial
+from sessiond.daemon.sessions.ordering import IDLE_S, LOOKS_EVERY_S, Ordering
 from sessiond.daemon.sessions.prefix import Prefix
 from sessiond.daemon.workspace.assemble import Assembly, TokenCounter, assemble
 from sessiond.daemon.workspace.order import Order
@@ -103,9 +103,8 @@ class Workspace:
         self._hot: dict[HotKey, KeepHot] = {}
         self._watch: _Watch | None = None
         self._ordering = Ordering(root, self.overlay)
-        self._trial: Trial[HotKey] | None = None
-        self._stands: dict[HotKey, list[int]] = {}
-        """The tokens of the prefix that sessions were brought to last, or keep-hot."""
+        self._trial: Order | None = None
+        """An order in which keep-hot computes, and which sessions are not given yet."""
         self._saved = 0.0
         """When the watcher told of something last, by `time.monotonic`."""
         self._stopping: set[asyncio.Task[None]] = set()
@@ -173,36 +172,18 @@ class Workspace:
                 self._drop_trial()  # nobody computes the new one's prefix in that order
                 self._hot[key] = self._new_hot(member.prefixes, home, key, self._calm)
         self._hot[key].stands(prefix)
-        self._stands[key] = prefix.tokens
         if self._watch is None:
             watcher = Watcher(self.root)
             tasks = (self._listen(watcher), self._look_again(home))
             self._watch = _Watch(watcher, tuple(map(asyncio.create_task, tasks)))
 
     def _new_hot(self, prefixes: Prefixes, home: Home, key: HotKey, calm: Calm) -> KeepHot:
-        tokens: list[int] = []
-        trial: Trial[HotKey] | None = None
-        """What the run that is on its way brings it to, and the order that it tries, if it tries one."""
-
-        async def assembled() -> Prefix:
-            nonlocal tokens, trial
-            trial = self._trial
-            prefix = await prefixes.of_workspace(key.max_tokens, trial.order if trial else None)
-            tokens = prefix.tokens
-            if trial is not None and tokens == self._stands.get(key):
-                trial.awaited.discard(key)  # there is nothing to compute, and nothing will be told
-            return prefix
-
         def tell(what: What) -> None:
-            if isinstance(what, KeepHotRan) and what.phase == "finished":
-                self._stands[key] = tokens
-                if trial is not None:
-                    trial.awaited.discard(key)
             for member in self._members.values():
                 if member.key == key:
                     member.tell(what)
 
-        return KeepHot(home, assembled, tell, calm)
+        return KeepHot(home, lambda: prefixes.of_workspace(key.max_tokens, self._trial), tell, calm)
 
     def unfollow(self, session: str) -> None:
         """Nothing is kept hot for this session any more. `settled` waits until what that took is given back."""
@@ -212,8 +193,6 @@ class Workspace:
             member.key = None
         wanted = {each.key for each in self._members.values()}
         hot = self._hot.pop(key, None) if key is not None and key not in wanted else None
-        if hot is not None and key is not None:
-            self._stands.pop(key, None)
         watch = None
         if not self._hot:
             watch, self._watch = self._watch, None
@@ -279,20 +258,20 @@ class Workspace:
 
     async def _try(self, order: Order) -> None:
         """Have keep-hot compute all prefixes in this order, and give it to sessions if that comes to its end."""
-        trial = self._trial = Trial(order, set(self._hot))
+        self._trial = order
         began = time.monotonic()
         for hot in self._hot.values():
             hot.changed(began)
         while any(hot.state != "idle" for hot in self._hot.values()):  # noqa: ASYNC110 - nobody tells of a run that failed
             await asyncio.sleep(LOOKS_EVERY_S)
-        if self._trial is not trial:
+        if self._trial is not order:
             return
         self._trial = None
-        if trial.awaited & self._hot.keys():
+        if all(hot.up_to_date for hot in self._hot.values()):
+            self._ordering.adopt(order)
+            log.info("order.changed", root=str(self.root), took_ms=(time.monotonic() - began) * 1e3)
+        else:
             log.info("order.not_changed", root=str(self.root))
-            return
-        self._ordering.adopt(order)
-        log.info("order.changed", root=str(self.root), took_ms=(time.monotonic() - began) * 1e3)
 
     async def _listen(self, watcher: Watcher) -> None:
         try:
