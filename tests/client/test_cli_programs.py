@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from tests.client.fake_daemon import FakeDaemon, turn
@@ -44,6 +48,33 @@ def test_an_interrupt_cancels_the_turn_and_is_status_130(daemon: FakeDaemon) -> 
         assert asking.returncode == 130
     assert "Traceback" not in said
     assert daemon.cancelled.wait(5)
+
+
+def test_where_a_connection_ends_in_an_error_stderr_is_the_error_alone(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    settings = bytes(3) + b"\x04\x00" + bytes(4)
+    every_stream = (2**31 - 1).to_bytes(4)  # seen, so that none is tried again
+    goaway = (8).to_bytes(3) + b"\x07\x00" + bytes(4) + every_stream + (2).to_bytes(4)  # an internal error
+
+    def refuse(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                with listener.accept()[0] as connection:
+                    connection.sendall(settings)
+                    connection.recv(65_536)
+                    connection.sendall(goaway)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        threading.Thread(target=refuse, args=(listener,), daemon=True).start()
+        command = [sys.executable, "-m", "sessiond.client.cli.main", "--socket", str(path), "--no-start"]
+        ended = subprocess.run(
+            [*command, "--json", "ask", "why?"], capture_output=True, text=True, timeout=30, check=False
+        )
+        listener.shutdown(socket.SHUT_RDWR)
+    assert ended.returncode == 1
+    assert json.loads(ended.stderr)["error"]["reason"] in {"SESSION_UNAVAILABLE", "DEADLINE_EXCEEDED"}
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(daemon: FakeDaemon) -> None:

@@ -6,6 +6,7 @@ Status 0 is success, 1 an error of the contract, 2 wrong usage, 130 an interrupt
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -99,6 +100,8 @@ def cli(
 
 def main() -> None:
     """The program `sessionctl`."""
+    # Every failure of gRPC's reaches us as a status. What it logs besides goes to stderr, and would spoil --json.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         status = cli.main(prog_name="sessionctl", standalone_mode=False)
     except click.ClickException as error:
