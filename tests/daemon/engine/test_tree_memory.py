@@ -90,6 +90,24 @@ def test_in_passing_a_long_leaf_stays_and_a_short_one_goes() -> None:
     assert place.tree.shed()
 
 
+def test_once_there_is_time_what_idle_branches_hold_makes_room_for_the_last_one() -> None:
+    place = _Tree(capacity=64)
+    place.hold("idle", [1] * 8 + [2] * 16)
+    place.hold("left", [1] * 8 + [3] * 8)
+    place.hold("last", [1] * 8 + [4] * 8)
+    place.tree.close("left")
+    assert place.tree.shed(in_passing=True)
+    assert not place.tree.shed(in_passing=True)
+    assert place.tree.resident("idle") == 24
+    while place.tree.shed():
+        place.check()
+    assert (place.tree.resident("idle"), place.tree.resident("last"), place.tree.cells.used) == (8, 16, 16)
+    assert place.tree.tokens("idle") == [1] * 8 + [2] * 16
+    assert place.bring_back("idle", [1] * 8 + [2] * 16)
+    place.hold("idle", [1] * 8 + [2] * 17)
+    place.check()
+
+
 def test_a_little_that_nobody_holds_stays() -> None:
     place = _Tree(capacity=130)
     place.hold("one", [1] * 130)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from sessiond.adapters.base import ContextSettings
 from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.events import FilesChanged, KeepHotRan, PrefillProgressed, What
@@ -18,6 +19,7 @@ from sessiond.daemon.sessions.registry import OpenRequest, SessionRegistry
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.statuses import PrefixStatus, Timings
+from sessiond.daemon.sessions.suffix import SuffixRequest
 
 _WORKSPACE = PrefixRequest(workspace=True)
 _SLOW = "scripted-kv:step_ms=20"
@@ -32,8 +34,10 @@ class _Place:
         self.root = root
         self.registry = registry
 
-    async def open(self, model: str = "scripted-kv:", key: str = "") -> Session:
-        config = SessionConfig(prompt_format="raw")
+    async def open(
+        self, model: str = "scripted-kv:", key: str = "", prompt_format: str = "raw", num_ctx: int = 0
+    ) -> Session:
+        config = SessionConfig(prompt_format=prompt_format, context=ContextSettings(num_ctx=num_ctx))
         session, _ = await self.registry.open(OpenRequest(self.root, model, key, config))
         return session
 
@@ -114,6 +118,32 @@ async def test_after_a_save_nothing_is_left_to_compute(place: _Place) -> None:
     warm = await _ensure(session)
     assert (warm.prefilled_tokens, warm.prefix_tokens) == (0, warm.reused_tokens)
     assert session.tokens != before
+
+
+async def test_the_frame_of_the_next_question_is_hot_too(place: _Place) -> None:
+    session = await place.open(prompt_format="chatml")
+    await _watched(session)
+    await _until(session, _finished, lambda: place.save("b.txt", "something else\n" * 10))
+    await _ensure(session)
+    framing = await session.engine.framing("chatml", ["system", "user"])
+    status = await session.prefill_suffix(SuffixRequest("why?"), Timings())
+    assert status.reused_tokens == len(framing.runs[1]) > 0
+
+
+async def test_a_prefix_that_leaves_no_room_for_a_frame_is_kept_hot(place: _Place) -> None:
+    place.save("b.txt", "")
+    first = await place.open(prompt_format="chatml")
+    whole = (await _watched(first)).prefix_tokens + 5
+    session = await place.open(key="narrow", prompt_format="chatml", num_ctx=whole)
+    full = PrefixRequest(workspace=True, max_tokens=whole)
+    await _ensure(session, full)
+    text = (place.root / "a.txt").read_text(encoding="utf-8")
+    heard = await _until(session, _finished, lambda: place.save("a.txt", text + "12"))
+    assert {what.total_tokens for what in heard if isinstance(what, PrefillProgressed)} == {whole}
+    status = await _ensure(session, full)
+    assert status.prefilled_tokens == 0 < status.prefix_tokens
+    framing = await session.engine.framing("chatml", ["system", "user"])
+    assert 0 < status.available_tokens < len(framing.runs[1])
 
 
 async def test_a_request_takes_over_what_is_done(place: _Place) -> None:

@@ -108,9 +108,9 @@ class Arena(Protocol):
         ...
 
     def shed(self, *, in_passing: bool = False) -> bool:
-        """Move a little of what nobody holds out of the cells, if that is much, so that what is held is computed on
-        faster. Whether something was moved: then there may be more. `in_passing` says that somebody waits: then it is
-        the like of an answer that was left, and no prefix that is about to be wanted again.
+        """Move a little of what the branch used last does not need out of the cells, if that is much, so that it is
+        computed on faster. Whether something was moved: then there may be more. `in_passing` says that somebody waits:
+        then it is what nobody holds, and the like of an answer that was left, no prefix that is about to be wanted again.
         """
         ...
 

@@ -5,7 +5,8 @@ cells without copying.
 
 A branch is what a session holds: its tip is a node, and always at that node's end. What a branch leaves behind
 stays, least recently used first to go, until its room or its sequence is needed; then it goes to memory, if that is
-worth it, and so does what idle branches hold when nothing else is left. Positions never shift.
+worth it, and so does what idle branches hold when nothing else is left. Where there is time, both go sooner (`shed`).
+Positions never shift.
 
 Where a backend cannot cut a sequence, a branch stands only where one ends, or where a checkpoint was taken; and memory
 takes nothing but checkpoints, so that what idle branches give up is computed again.
@@ -248,10 +249,16 @@ class TokenTree:
                 self._move(branch, stand)
 
     def shed(self, *, in_passing: bool = False) -> bool:
-        """Move one leaf that nobody holds, or the end of a long one, to memory, if too many cells are nobody's. False if
-        there was none to move. `in_passing`, long ones stay: somebody may come back to them before there is time.
+        """Move one leaf, or the end of a long one, to memory, if too many cells are beside the branch used last. False
+        if there was none to move. `in_passing` only what nobody holds goes, and long ones stay: somebody may come back
+        to them before there is time.
         """
-        victim = self._victims.to_shed(self.root, self.tips.values(), SHED_TOKENS if in_passing else None)
+        tips = self.tips.values()
+        if in_passing:
+            victim = self._victims.to_shed(self.root, tips, SHED_TOKENS)
+        else:
+            front = max(tips, key=lambda tip: tip.last_used, default=self.root)
+            victim = self._victims.to_shed(self.root, [front])
         if victim is None:
             return False
         if (longer := len(victim.tokens) - SHED_TOKENS) > 0:

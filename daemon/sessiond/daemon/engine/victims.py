@@ -12,10 +12,10 @@ Worth = Callable[[int, int], bool]
 """Whether so many tokens are worth so many bytes: whether restoring them takes less than computing them."""
 
 
-UNHELD_SHARE = 1 / 64
-"""Of the cells that branches hold: so many more may stay that nobody holds. Attention reads up to the highest cell that
-is taken, whoever's it is: 250 of 4,250 cells left behind cost a decode 4% of its speed, and their restore 2 ms, once
-(SmolLM2, two cores).
+BESIDE_SHARE = 1 / 64
+"""Of the cells that are used: so many more may stay beside them. Attention reads up to the highest cell that is taken,
+whoever's it is: 250 of 4,250 cells left behind cost a decode 4% of its speed, and their restore 2 ms, once (SmolLM2,
+two cores).
 """
 
 
@@ -36,19 +36,19 @@ class Victims:
         may_go = [n for n in leaves if always or self._may_go(n, keep)]
         return min(may_go, key=lambda n: (bool(n.holders()), n.last_used), default=None)
 
-    def to_shed(self, root: Node, tips: Iterable[Node], most: int | None = None) -> Node | None:
-        """The least recently used leaf that nobody holds and memory should keep, if cells that nobody holds are many: of
-        at most `most` tokens, if that is said. `tips` are those of all branches.
+    def to_shed(self, root: Node, used: Iterable[Node], most: int | None = None) -> Node | None:
+        """The least recently used leaf beside the paths to the nodes `used` that memory should keep, if many cells are
+        beside them; one that nobody holds first, and of at most `most` tokens, if that is said.
         """
-        held = _paths(tips)
-        held_cells = sum(len(n.tokens) for n in held if n.resident)
-        if self._cells.used - held_cells <= UNHELD_SHARE * held_cells:
+        paths = _paths(used)
+        used_cells = sum(len(n.tokens) for n in paths if n.resident)
+        if self._cells.used - used_cells <= BESIDE_SHARE * used_cells:
             return None
-        unheld = (n for n in root.below() if n.resident and n.parent is not None and n not in held)
+        beside = (n for n in root.below() if n.resident and n.parent is not None and n not in paths)
         may_go = [
-            n for n in unheld if n.is_leaf and (most is None or len(n.tokens) <= most) and self.is_kept(n)
+            n for n in beside if n.is_leaf and (most is None or len(n.tokens) <= most) and self.is_kept(n)
         ]
-        return min(may_go, key=lambda n: n.last_used, default=None)
+        return min(may_go, key=lambda n: (bool(n.holders()), n.last_used), default=None)
 
     def is_kept(self, leaf: Node) -> bool:
         """Whether memory takes the leaf, and should: for its own sake, or for that of what it keeps below the leaf."""
@@ -76,10 +76,10 @@ class Victims:
 
 def _paths(tips: Iterable[Node]) -> set[Node]:
     """All nodes on the way to the tips."""
-    held = set[Node]()
+    found = set[Node]()
     for tip in tips:
         for node in tip.path():
-            if node in held:
+            if node in found:
                 break
-            held.add(node)
-    return held
+            found.add(node)
+    return found

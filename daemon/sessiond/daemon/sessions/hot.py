@@ -2,7 +2,8 @@
 
 The branch stands in the tree of the sessions that it serves, so that whatever it has computed is theirs at their next
 EnsurePrefix, also where they ask before it is done. Nothing of theirs moves before that. A newer save ends a run; what
-the two have in common stays.
+the two have in common stays. A run goes on through the frame in which a question will stand, so that the first question
+after a save has no more to compute than the next one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class _Run:
     began: float
     """When the first change came that it answers, by `time.monotonic`."""
     done: int = 0
-    """Tokens of the prefix that are computed, those that were reused included."""
+    """Tokens of the prefix and the frame after it that are computed, those that were reused included."""
     reused: int | None = None
     """How many of them were there already."""
 
@@ -151,7 +152,9 @@ class KeepHot:
             run.done = done
             self._tell(PrefillProgressed(STAGE, done, total))
 
-        borders = [segment.token_end for segment in run.prefix.manifest.segments]
+        prefix = run.prefix
+        borders = [segment.token_end for segment in prefix.manifest.segments]
+        target = [*prefix.tokens, *prefix.next_frame][: self._home.settings.num_ctx]
         return await self._home.engine.advance(
-            self._branch, run.prefix.tokens, told, lambda _held: None, borders=borders, background=True
+            self._branch, target, told, lambda _held: None, borders=borders, background=True
         )

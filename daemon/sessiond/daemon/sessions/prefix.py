@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.sessions.manifest import Identity, Manifest, ManifestSegment, byte_hash, token_hash
@@ -28,6 +28,8 @@ class Prefix:
     manifest: Manifest
     stable_token_hash: str
     left_out: tuple[LeftOut, ...] = ()
+    next_frame: tuple[int, ...] = ()
+    """Tokens that stand between it and a question of the user: no part of it, but known before the question is."""
 
 
 def empty_prefix(identity: Identity) -> Prefix:
@@ -51,10 +53,13 @@ async def build_prefix(
     bos = engine.facts.vocab.bos
     opening = ([bos] if identity.add_bos and bos is not None else []) + list(framing.runs[0])
     runs = await engine.tokenize([segment.text for segment in segments])
+    content_runs = [tuple(run) for run in runs]
     if not opening:
-        return _join(identity, list(segments), [tuple(run) for run in runs], left_out)
-    frame = Segment(FRAME, FRAME, framing.pieces[0], stable=False)
-    return _join(identity, [frame, *segments], [tuple(opening), *(tuple(run) for run in runs)], left_out)
+        prefix = _join(identity, list(segments), content_runs, left_out)
+    else:
+        frame = Segment(FRAME, FRAME, framing.pieces[0], stable=False)
+        prefix = _join(identity, [frame, *segments], [tuple(opening), *content_runs], left_out)
+    return replace(prefix, next_frame=tuple(framing.runs[1]))
 
 
 def _join(
