@@ -151,6 +151,7 @@ class Worker:
 
     def _park(self, command: wire.Park) -> wire.Answer:
         self._arenas.park(command.arena)
+        self._after_turn()  # whoever waits for the answer has heard by then where the branches are
         return wire.Nothing()
 
     def _submit(self, command: wire.Advance | wire.Generate | wire.Logits) -> None:
