@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.daemon.workspace.repositories import commit, git
 
 from sessiond.daemon.sessions import workspaces as workspaces_module
 from sessiond.daemon.sessions.calm import Calm
@@ -164,6 +165,18 @@ async def test_where_nothing_is_kept_hot_the_order_stays(registry: SessionRegist
     await asyncio.sleep(3 * _IDLE_S)
     await _ensure(session, cold)
     assert _paths(session) == ["a.txt", "b.txt", "c.txt"]
+
+
+async def test_a_file_that_no_commit_holds_yet_stands_last_from_the_first_prefix_on(
+    registry: SessionRegistry, root: Path
+) -> None:
+    git(root, "init", "-q")
+    (root / ".git" / "info" / "exclude").write_text("b.txt\n", encoding="utf-8")
+    commit(root)
+    (root / ".git" / "info" / "exclude").unlink()
+    session = await _open(registry, root)
+    await _ensure(session)
+    assert _paths(session) == ["a.txt", "c.txt", "b.txt"]
 
 
 async def test_what_an_edit_costs_is_unknown_where_no_edit_is(registry: SessionRegistry, root: Path) -> None:

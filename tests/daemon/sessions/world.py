@@ -306,7 +306,7 @@ class World:
         session = it.session
         report = self.registry.report(session.name)
         assert (session.state, session.tokens) == ("ready", it.tokens)
-        told = report.resident_tokens, session._in_memory
+        told = report.resident_tokens, session._residency.in_memory
         assert told[0] <= resident, f"{session.name} has {resident} tokens in cells, not {told[0]}"
         assert it.in_doubt or told == (resident, in_memory)
         assert report.prefix_tokens + report.suffix_tokens == len(it.tokens)

@@ -6,35 +6,21 @@ import os
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tree
 from dulwich.refs import Ref
 from dulwich.repo import Repo
+from tests.daemon.workspace.repositories import commit, git
 
 from sessiond.daemon.workspace import commits, history
-from sessiond.daemon.workspace.history import edit_weights
-
-_ENV = {
-    **os.environ,
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "LC_ALL": "C",
-    **{f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
-}
+from sessiond.daemon.workspace.edits import MAX_CHANGES
+from sessiond.daemon.workspace.history import edits_of
 
 
-def _git(folder: Path, *arguments: str) -> None:
-    subprocess.run(["git", *arguments], cwd=folder, env=_ENV, check=True, capture_output=True)
-
-
-def _commit(folder: Path, *paths: str, text: str = "") -> None:
-    for path in paths:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        with (folder / path).open("a") as file:
-            file.write(f"{text or path}\n")
-    _git(folder, "add", "-A")
-    _git(folder, "commit", "-q", "-m", "x")
+def _weights(root: Path) -> dict[str, float]:
+    return edits_of(root).weights
 
 
 @pytest.fixture
@@ -42,15 +28,15 @@ def repository(tmp_path: Path) -> Path:
     """One with a first commit of three files."""
     folder = tmp_path / "repository"
     folder.mkdir()
-    _git(folder, "init", "-q", "-b", "main")
-    _commit(folder, "calm.py", "hot.py", "src/deep/inner.py")
+    git(folder, "init", "-q", "-b", "main")
+    commit(folder, "calm.py", "hot.py", "src/deep/inner.py")
     return folder
 
 
 def test_each_edit_counts_and_the_newest_most(repository: Path) -> None:
     for path in ("src/deep/inner.py", "hot.py", "hot.py", "new.py"):
-        _commit(repository, path)
-    weights = edit_weights(repository)
+        commit(repository, path)
+    weights = _weights(repository)
     once = [2 ** (-age / commits.HALF_LIFE) for age in range(4)]
     assert weights == pytest.approx(
         {"new.py": once[0], "hot.py": once[1] + once[2], "src/deep/inner.py": once[3]}
@@ -58,110 +44,110 @@ def test_each_edit_counts_and_the_newest_most(repository: Path) -> None:
 
 
 def test_the_root_may_be_a_folder_of_the_working_tree(repository: Path, tmp_path: Path) -> None:
-    _commit(repository, "src/deep/inner.py", "srcs", "hot.py")
-    assert edit_weights(repository / "src") == {"deep/inner.py": 1.0}
-    assert edit_weights(repository / "src" / "deep") == {"inner.py": 1.0}
+    commit(repository, "src/deep/inner.py", "srcs", "hot.py")
+    assert _weights(repository / "src") == {"deep/inner.py": 1.0}
+    assert _weights(repository / "src" / "deep") == {"inner.py": 1.0}
     (tmp_path / "link").symlink_to(repository / "src")
-    assert edit_weights(tmp_path / "link") == {"deep/inner.py": 1.0}
+    assert _weights(tmp_path / "link") == {"deep/inner.py": 1.0}
 
 
 def test_packed_objects_and_refs(repository: Path) -> None:
-    _commit(repository, "hot.py")
-    _git(repository, "gc", "-q")
-    _git(repository, "pack-refs", "--all")
-    assert edit_weights(repository) == {"hot.py": 1.0}
+    commit(repository, "hot.py")
+    git(repository, "gc", "-q")
+    git(repository, "pack-refs", "--all")
+    assert _weights(repository) == {"hot.py": 1.0}
 
 
 def test_what_was_merged_counts_and_the_merge_does_not(repository: Path) -> None:
-    _git(repository, "checkout", "-q", "-b", "side")
-    _commit(repository, "side.py")
-    _git(repository, "checkout", "-q", "main")
-    _commit(repository, "hot.py")
-    _git(repository, "merge", "-q", "--no-ff", "-m", "x", "side")
-    assert set(edit_weights(repository)) == {"side.py", "hot.py"}
+    git(repository, "checkout", "-q", "-b", "side")
+    commit(repository, "side.py")
+    git(repository, "checkout", "-q", "main")
+    commit(repository, "hot.py")
+    git(repository, "merge", "-q", "--no-ff", "-m", "x", "side")
+    assert set(_weights(repository)) == {"side.py", "hot.py"}
 
 
 def test_huge_commits_deletions_and_the_first_commit_do_not_count(repository: Path) -> None:
-    _commit(repository, *(f"many/{number}" for number in range(commits.MAX_CHANGES + 1)))
+    commit(repository, *(f"many/{number}" for number in range(MAX_CHANGES + 1)))
     (repository / "calm.py").unlink()
-    _commit(repository)
-    assert edit_weights(repository) == {}
+    commit(repository)
+    assert _weights(repository) == {}
 
 
 def test_a_shallow_clone_counts_what_it_has(repository: Path, tmp_path: Path) -> None:
     for path in ("a", "b", "c"):
-        _commit(repository, path)
-    _git(tmp_path, "clone", "-q", "--depth", "2", f"file://{repository}", "clone")
-    assert edit_weights(tmp_path / "clone") == {"c": 1.0}
+        commit(repository, path)
+    git(tmp_path, "clone", "-q", "--depth", "2", f"file://{repository}", "clone")
+    assert _weights(tmp_path / "clone") == {"c": 1.0}
 
 
 def test_a_worktree_and_a_detached_head(repository: Path, tmp_path: Path) -> None:
-    _commit(repository, "hot.py")
-    _git(repository, "worktree", "add", "-q", "--detach", str(tmp_path / "tree"))
-    _commit(tmp_path / "tree", "only/here.py")
-    assert set(edit_weights(tmp_path / "tree")) == {"hot.py", "only/here.py"}
-    assert set(edit_weights(tmp_path / "tree" / "only")) == {"here.py"}
-    assert set(edit_weights(repository)) == {"hot.py"}
+    commit(repository, "hot.py")
+    git(repository, "worktree", "add", "-q", "--detach", str(tmp_path / "tree"))
+    commit(tmp_path / "tree", "only/here.py")
+    assert set(_weights(tmp_path / "tree")) == {"hot.py", "only/here.py"}
+    assert set(_weights(tmp_path / "tree" / "only")) == {"here.py"}
+    assert set(_weights(repository)) == {"hot.py"}
 
 
 def test_only_so_many_commits_count(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("old", "new", "newer"):
-        _commit(repository, path)
+        commit(repository, path)
     monkeypatch.setattr(commits, "MAX_COMMITS", 2)
-    assert set(commits.weights(repository)) == {"new", "newer"}
+    assert set(commits.edits(repository).weights) == {"new", "newer"}
     monkeypatch.setattr(commits, "MAX_SECONDS", -1.0)
-    assert commits.weights(repository) == {}
+    assert commits.edits(repository).weights == {}
 
 
 def test_no_repository(tmp_path: Path) -> None:
-    assert edit_weights(tmp_path) == {}
-    assert edit_weights(tmp_path / "missing") == {}
-    assert edit_weights(Path("/nul\0byte")) == {}
-    _git(tmp_path, "init", "-q")
-    assert edit_weights(tmp_path) == {}
+    assert _weights(tmp_path) == {}
+    assert _weights(tmp_path / "missing") == {}
+    assert _weights(Path("/nul\0byte")) == {}
+    git(tmp_path, "init", "-q")
+    assert _weights(tmp_path) == {}
 
 
 def test_settings_of_a_repository_are_not_read(repository: Path, tmp_path: Path) -> None:
-    _commit(repository, "hot.py")
+    commit(repository, "hot.py")
     os.mkfifo(tmp_path / "pipe")
     ran = tmp_path / "ran"
     with (repository / ".git" / "config").open("a") as config:
         config.write(
             f"[include]\n\tpath = {tmp_path / 'pipe'}\n[core]\n\tworktree = /\n\tfsmonitor = touch {ran}\n"
         )
-    assert edit_weights(repository) == {"hot.py": 1.0}
+    assert _weights(repository) == {"hot.py": 1.0}
     assert not ran.exists()
 
 
 def test_a_module_in_the_workspace_is_not_run(repository: Path, tmp_path: Path) -> None:
     for name in ("dulwich", "json", "sitecustomize", "resource"):
         (repository / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    _commit(repository, "hot.py")
+    commit(repository, "hot.py")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(repository)
-        assert "hot.py" in edit_weights(repository)
+        assert "hot.py" in _weights(repository)
     assert not (tmp_path / "ran").exists()
 
 
-def _link_away(git: Path) -> None:
-    git.rename(git.with_name("elsewhere"))
-    git.symlink_to("elsewhere")
+def _link_away(git_folder: Path) -> None:
+    git_folder.rename(git_folder.with_name("elsewhere"))
+    git_folder.symlink_to("elsewhere")
 
 
 def _head(content: bytes) -> Callable[[Path], None]:
-    def spoil(git: Path) -> None:
-        (git / "HEAD").write_bytes(content)
+    def spoil(git_folder: Path) -> None:
+        (git_folder / "HEAD").write_bytes(content)
 
     return spoil
 
 
-def _pipe(git: Path) -> None:
-    (git / "HEAD").unlink()
-    os.mkfifo(git / "HEAD")
+def _pipe(git_folder: Path) -> None:
+    (git_folder / "HEAD").unlink()
+    os.mkfifo(git_folder / "HEAD")
 
 
-def _spoil_objects(git: Path) -> None:
-    for path in (git / "objects").rglob("*/*"):
+def _spoil_objects(git_folder: Path) -> None:
+    for path in (git_folder / "objects").rglob("*/*"):
         if path.is_file():
             path.chmod(0o600)
             path.write_bytes(b"\0\xff" * 50)
@@ -183,16 +169,16 @@ def _spoil_objects(git: Path) -> None:
 def test_a_broken_repository_has_no_weights(
     repository: Path, spoil: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _commit(repository, "hot.py")
+    commit(repository, "hot.py")
     spoil(repository / ".git")
     monkeypatch.setattr(history, "PATIENCE", 2.0)
-    assert edit_weights(repository) == {}
+    assert _weights(repository) == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"gitdir: ", b"gitdir: nowhere\n", b"gitdir: a\0b", b"x" * 100_000])
 def test_a_git_file_that_leads_nowhere(tmp_path: Path, content: bytes) -> None:
     (tmp_path / ".git").write_bytes(content)
-    assert edit_weights(tmp_path) == {}
+    assert _weights(tmp_path) == {}
 
 
 def _add(repository: Repo, objects: Iterable[ShaFile]) -> None:
@@ -223,7 +209,7 @@ def test_a_tree_that_unfolds_without_end_is_given_up(tmp_path: Path, monkeypatch
         first = _commit_tree(repository, Tree(), [])
         repository.refs[Ref(b"HEAD")] = _commit_tree(repository, tree, [first])
     monkeypatch.setattr(history, "PATIENCE", 2.0)
-    assert edit_weights(tmp_path) == {}
+    assert _weights(tmp_path) == {}
 
 
 def test_names_that_are_no_text_are_passed_over(tmp_path: Path) -> None:
@@ -235,4 +221,21 @@ def test_names_that_are_no_text_are_passed_over(tmp_path: Path) -> None:
         first = _commit_tree(repository, Tree(), [])
         _add(repository, [blob])
         repository.refs[Ref(b"HEAD")] = _commit_tree(repository, tree, [first])
-    assert edit_weights(tmp_path) == {"café": 1.0, "a\nb": 1.0}
+    assert _weights(tmp_path) == {"café": 1.0, "a\nb": 1.0}
+
+
+def test_without_a_repository_no_process_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    real = subprocess.run
+
+    def noted(*args: Any, **named: Any) -> Any:
+        started.append(args)
+        return real(*args, **named)
+
+    monkeypatch.setattr("sessiond.daemon.workspace.history.subprocess.run", noted)
+    (tmp_path / "a").mkdir()
+    assert _weights(tmp_path / "a") == {}
+    assert started == []
+    (tmp_path / ".git").mkdir()
+    assert _weights(tmp_path / "a") == {}
+    assert len(started) == 1

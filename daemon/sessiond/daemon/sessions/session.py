@@ -20,9 +20,10 @@ from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.content import Content, common
 from sessiond.daemon.sessions.events import Broadcast, Faulted, Invalidated, PrefillProgressed, StateChanged
 from sessiond.daemon.sessions.home import Home
-from sessiond.daemon.sessions.manifest import Identity, ManifestSegment, check
+from sessiond.daemon.sessions.manifest import Identity, check
 from sessiond.daemon.sessions.miss import Miss, explain_miss
 from sessiond.daemon.sessions.prefix import Prefix, empty_prefix
+from sessiond.daemon.sessions.residency import Residency
 from sessiond.daemon.sessions.sources import PrefixRequest, Sources
 from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Summary, Timings
 from sessiond.daemon.sessions.suffix import Suffix, SuffixRequest, build_suffix
@@ -83,12 +84,7 @@ class Session:
         self._num_ctx = config.context.num_ctx
         self._sources = Sources(home.engine, identity, config, workspace)
         self._content = Content(empty_prefix(identity))
-        self._resident = 0
-        """How many of the session's tokens, from the first, are in the backend's cells."""
-        self._in_memory = 0
-        """How many follow these in memory."""
-        self._common = 0
-        """How many of the session's tokens its branch held last: a turn that was cut short leaves it on another way."""
+        self._residency = Residency()
         self._miss: Miss | None = None
         self._instability = Instability(self.name)
         self._closed = False
@@ -121,7 +117,7 @@ class Session:
     @property
     def resident_tokens(self) -> int:
         """Tokens of the session whose KV is in the backend's cells."""
-        return self._resident
+        return self._residency.resident
 
     @property
     def tokens(self) -> list[int]:
@@ -132,24 +128,23 @@ class Session:
         """How many of its resident tokens the other one uses too."""
         if other is self or (other.engine, other.home.arena) != (self.engine, self.home.arena):
             return 0
-        return min(self._resident, other.resident_tokens, common(self.tokens, other.tokens))
+        return min(self.resident_tokens, other.resident_tokens, common(self.tokens, other.tokens))
 
     def report(self, shared: int = 0) -> Report:
         """All there is to say, given how many tokens are shared with others. Never waits."""
         prefix = self._content.prefix
         segments = prefix.manifest.segments
-        here, reach = self._resident, self._resident + self._in_memory
         return Report(
-            resident_tokens=here,
+            resident_tokens=self.resident_tokens,
             prefix_tokens=len(prefix.tokens),
             suffix_tokens=len(self._content.tail),
             num_ctx=self._num_ctx,
             available_tokens=self._num_ctx - self._content.size,
             stable_token_hash=prefix.stable_token_hash,
             manifest=prefix.manifest,
-            resident_by_segment=tuple(_overlap(s, 0, here) for s in segments),
-            memory_by_segment=tuple(_overlap(s, here, reach) for s in segments),
-            kv_bytes=here * self.home.cell_bytes,
+            resident_by_segment=self._residency.resident_by_segment(segments),
+            memory_by_segment=self._residency.memory_by_segment(segments),
+            kv_bytes=self.resident_tokens * self.home.cell_bytes,
             shared_tokens=shared,
             left_out=prefix.left_out,
             last_miss=self._miss,
@@ -167,9 +162,7 @@ class Session:
 
     def begin_as(self, content: Content, parent: Session) -> None:
         """Be what another session is, whose branch this one was opened at."""
-        self._content = content
-        self._resident, self._in_memory = parent._resident, parent._in_memory
-        self._common = parent._common
+        self._content, self._residency = content, parent._residency
 
     # How it ends.
 
@@ -182,7 +175,7 @@ class Session:
         self.engine.interrupt(self.id)
         # Its name is remembered for a while; what it was made of would fill the memory.
         self._content = Content(empty_prefix(self.identity))
-        self._resident = self._in_memory = 0
+        self._residency = Residency()
         self.events.tell(StateChanged(self.state))
         self.events.end()
         if self.workspace is not None:
@@ -196,7 +189,7 @@ class Session:
         if self._closed or self._fatal:
             return
         self._fatal = cause
-        self._resident = self._in_memory = 0
+        self._residency = Residency()
         fatal = SessionFatal(cause)
         self._turns.end(fatal)
         if self.workspace is not None:
@@ -305,7 +298,7 @@ class Session:
         old, before = self._content.prefix, self.tokens
         dropped = len(before) - common(before, new.tokens)
         self._content = Content.of(new, self.config.prompt_format)
-        self._stands(len(new.tokens))
+        self._residency = Residency.of(len(new.tokens))
         miss = explain_miss(old, new, advanced.reused + advanced.restored, advanced.prefilled)
         self._miss = self._instability.heard(miss, old, new)
         if self._miss is not None and old.tokens:
@@ -316,8 +309,8 @@ class Session:
             prefilled_tokens=advanced.prefilled,
             dropped_tokens=dropped,
             prefix_tokens=len(new.tokens),
-            resident_tokens=self._resident,
-            available_tokens=self._num_ctx - self._resident,
+            resident_tokens=self.resident_tokens,
+            available_tokens=self._num_ctx - self.resident_tokens,
             stable_byte_hash=new.manifest.stable_byte_hash,
             stable_token_hash=new.stable_token_hash,
             manifest_digest=new.manifest.digest,
@@ -359,14 +352,14 @@ class Session:
         suffix, target = addition.suffix, addition.base + addition.suffix.tokens
         advanced = await self._advance("suffix", target, timings)
         self._content = self._content.with_tokens(target, suffix.roles)
-        self._stands(len(target))
+        self._residency = Residency.of(len(target))
         return SuffixStatus(
             suffix_tokens=len(suffix.tokens),
             reused_tokens=max(0, len(suffix.tokens) - advanced.prefilled),
             prefilled_tokens=advanced.prefilled,
             prefix_tokens=self.prefix_tokens,
-            resident_tokens=self._resident,
-            available_tokens=self._num_ctx - self._resident,
+            resident_tokens=self.resident_tokens,
+            available_tokens=self._num_ctx - self.resident_tokens,
             manifest_digest=self._content.prefix.manifest.digest,
         )
 
@@ -393,7 +386,7 @@ class Session:
                 async for piece in pieces:
                     self._turns.check_open()
                     if isinstance(piece, wire.Generated):
-                        self._stands(before.size + len(sent))
+                        self._residency = Residency.of(before.size + len(sent))
                         timings.decode_ms += piece.decode_ms
                         yield Chunk(
                             "",
@@ -409,7 +402,7 @@ class Session:
                     self._turns.note("decode", len(sent), most)
                     yield Chunk(piece.text, tuple(piece.tokens))
         finally:
-            self._resident = min(self._resident, self._content.size)
+            self._residency = self._residency.within(self._content.size)
 
     async def _advance(
         self, stage: str, tokens: Sequence[int], timings: Timings, borders: Sequence[int] = ()
@@ -428,26 +421,16 @@ class Session:
         timings.restore_ms += advanced.restore_ms
         return advanced
 
-    def _stands(self, count: int) -> None:
-        """So many of its tokens, from the first, are in the backend's cells."""
-        self._resident, self._in_memory, self._common = count, 0, count
-
     def _moved(self, resident: int, in_memory: int) -> None:
         """Others needed room, and KV of this session's branch moved."""
         if not self._turns.running and not self._closed and not self._fatal:
-            self._resident = min(resident, self._common)
-            self._in_memory = min(resident + in_memory, self._common) - self._resident
+            self._residency = self._residency.moved(resident, in_memory)
 
     def _held(self, held: Sequence[int]) -> None:
         """A job ended early: the branch holds these tokens, which may be fewer than the session's."""
         if not self._closed and not self._fatal:  # else what the branch held is gone with it
-            self._stands(common(self.tokens, held))
+            self._residency = Residency.of(common(self.tokens, held))
 
     def _resolved(self, sampling: Sampling) -> Sampling:
         window = self._num_ctx if sampling.repeat_last_n < 0 else sampling.repeat_last_n
         return replace(sampling, repeat_last_n=window)
-
-
-def _overlap(segment: ManifestSegment, start: int, end: int) -> int:
-    """How many tokens of the segment stand from `start` to `end`."""
-    return max(0, min(end, segment.token_end) - max(start, segment.token_start))

@@ -31,6 +31,11 @@ class NotRegularError(OSError):
 class TooLargeError(OSError):
     """The file has more bytes than were asked for."""
 
+    def __init__(self, size: int, told: str) -> None:
+        super().__init__(0, told)
+        self.size = size
+        """As many as are known of; there are more if it grew while it was read."""
+
 
 @contextmanager
 def open_root(root: Path) -> Generator[int, None, None]:
@@ -86,8 +91,8 @@ def open_folder(root_fd: int, path: bytes) -> Generator[int, None, None]:
 def read_file(root_fd: int, path: bytes, limit: int) -> bytes:
     """All bytes of a regular file beneath the root. It may change while it is read: then they are a mixture.
 
-    Raises TooLargeError if it has more than `limit` bytes, NotRegularError if it is something else than a file,
-    and any other OSError as it comes.
+    Raises TooLargeError if it has more than `limit` bytes, mostly without reading any, NotRegularError if it is
+    something else than a file, and any other OSError as it comes.
     """
     parent, _, name = path.rpartition(b"/")
     with open_folder(root_fd, parent) as parent_fd:
@@ -97,12 +102,12 @@ def read_file(root_fd: int, path: bytes, limit: int) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise NotRegularError(0, "not a regular file")
         if status.st_size > limit:
-            raise TooLargeError(0, f"{status.st_size:,} bytes")
+            raise TooLargeError(status.st_size, f"{status.st_size:,} bytes")
         content = _read_up_to(file_fd, limit + 1)
     finally:
         os.close(file_fd)
     if len(content) > limit:
-        raise TooLargeError(0, f"more than {limit:,} bytes")
+        raise TooLargeError(len(content), f"more than {limit:,} bytes")
     return content
 
 

@@ -1,7 +1,7 @@
 """The process that reads a git repository's history: `python -m sessiond.daemon.workspace.commits ROOT`.
 
-It prints the weights that `history.py` is asked for, as one JSON object, or nothing and ends with another status
-than 0. It reads objects and refs alone, with dulwich. It does not read a repository's settings, and so obeys none: no
+It prints the `Edits` that `history.py` is asked for, as one JSON object, or nothing and ends with another status than 0.
+It reads objects, refs and the index alone, with dulwich. It does not read a repository's settings, and so obeys none: no
 include, no program, no other folder than where the commits stand. Formats that only settings announce (SHA-256,
 reftable) are no history to it.
 """
@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -26,9 +27,13 @@ from dulwich.objects import Commit, ObjectID
 from dulwich.refs import DiskRefsContainer, Ref
 from dulwich.walk import Walker
 
+from sessiond.daemon.workspace.committed import committed_sizes
+from sessiond.daemon.workspace.edits import MAX_CHANGES, Edits
+from sessiond.daemon.workspace.working_tree import GIT, working_tree
+
+__all__ = ["HALF_LIFE", "MAX_CHANGES", "edits"]
+
 MAX_COMMITS = 500
-MAX_CHANGES = 200
-"""Paths of one commit. A larger one moves or reformats, which says nothing about the next edit."""
 MAX_PATHS = 20_000
 """In the answer."""
 MAX_PATH_BYTES = 4096
@@ -45,15 +50,28 @@ _MAX_DATA = 512 << 20
 """Bytes."""
 
 
-def weights(root: Path) -> dict[str, float]:
-    """Sum of what each edit of a path beneath `root` counts. Raises whatever dulwich does on a broken repository."""
-    found = _repository(Path(os.path.realpath(root)))
-    if found is None:
-        return {}
-    git_folder, below = found
-    prefix = os.fsencode(f"{below}/") if below else b""
+def edits(root: Path) -> Edits:
+    """What the repository that holds `root` tells. Raises whatever dulwich does on a broken one."""
+    tree = working_tree(root)
+    git_folder = _repository(tree) if tree is not None else None
+    if tree is None or git_folder is None:
+        return Edits()
+    common = _common(git_folder)
+    store = DiskObjectStore(os.fspath(common / "objects"))
+    head = DiskRefsContainer(os.fspath(common), os.fspath(git_folder))[Ref(b"HEAD")]
+    below = os.path.relpath(os.path.realpath(root), tree)
+    prefix = b"" if below == os.curdir else os.fsencode(f"{below}/")
+    sizes: dict[bytes, int | None] = {}
+    with contextlib.suppress(Exception):  # of a broken index: what commits tell is still good
+        sizes = committed_sizes(store, head, git_folder / "index")
+    named = ((_name_beneath(prefix, path), size) for path, size in sizes.items())
+    return Edits(_weights(store, head, prefix), {name: size for name, size in named if name is not None})
+
+
+def _weights(store: DiskObjectStore, head: ObjectID, prefix: bytes) -> dict[str, float]:
+    """Sum of what each edit of a path beneath `prefix` counts, by the path from there."""
     counted: dict[str, float] = {}
-    for age, edited in enumerate(_commits(git_folder)):
+    for age, edited in enumerate(_commits(store, head)):
         for path in edited:
             name = _name_beneath(prefix, path)
             if name is not None and (name in counted or len(counted) < MAX_PATHS):
@@ -61,40 +79,36 @@ def weights(root: Path) -> dict[str, float]:
     return counted
 
 
-def _repository(root: Path) -> tuple[Path, str] | None:
-    """The `.git` folder of the working tree that `root` is in, and the path of `root` in it."""
-    for folder in (root, *root.parents):
-        git = folder / ".git"
-        if git.is_symlink():
-            return None
-        if git.is_dir():
-            return git, _path_below(root, folder)
-        if git.is_file():
-            # A worktree or a submodule: the file says where its folder is.
-            with git.open("rb") as file:
-                told = file.read(MAX_PATH_BYTES)
-            named = os.fsdecode(told.removeprefix(b"gitdir: ").partition(b"\n")[0])
-            return folder / named, _path_below(root, folder)
+def _repository(tree: Path) -> Path | None:
+    """The folder that a working tree's `.git` is, or names."""
+    git = tree / GIT
+    if git.is_symlink():
+        return None
+    if git.is_dir():
+        return git
+    if git.is_file():
+        # A worktree or a submodule: the file says where its folder is.
+        with git.open("rb") as file:
+            told = file.read(MAX_PATH_BYTES)
+        return tree / os.fsdecode(told.removeprefix(b"gitdir: ").partition(b"\n")[0])
     return None
 
 
-def _path_below(root: Path, folder: Path) -> str:
-    return "" if root == folder else root.relative_to(folder).as_posix()
+def _common(git_folder: Path) -> Path:
+    """Where the objects and branches are: a worktree shares them with its repository."""
+    with contextlib.suppress(FileNotFoundError), (git_folder / "commondir").open("rb") as file:
+        return git_folder / os.fsdecode(file.read(MAX_PATH_BYTES).rstrip(b"\r\n"))
+    return git_folder
 
 
-def _commits(git_folder: Path) -> Iterator[list[bytes]]:
+def _commits(store: DiskObjectStore, head: ObjectID) -> Iterator[list[bytes]]:
     """The paths that each commit edited, newest commit first. Merges and first commits are passed over."""
     until = time.monotonic() + MAX_SECONDS
-    common = git_folder
-    with contextlib.suppress(FileNotFoundError), (git_folder / "commondir").open("rb") as file:
-        common = git_folder / os.fsdecode(file.read(MAX_PATH_BYTES).rstrip(b"\r\n"))
-    store = DiskObjectStore(os.fspath(common / "objects"))
 
     def parents(commit: Commit) -> list[ObjectID]:
         # A shallow clone has not all of them.
         return [parent for parent in commit.parents if parent in store]
 
-    head = DiskRefsContainer(os.fspath(common), os.fspath(git_folder))[Ref(b"HEAD")]
     # What was read of a history with a fault in it is still good.
     with contextlib.suppress(Exception):
         for entry in Walker(store, [head], max_entries=MAX_COMMITS, get_parents=parents):
@@ -140,4 +154,4 @@ def _limit() -> None:
 
 if __name__ == "__main__":
     _limit()
-    json.dump(weights(Path(sys.argv[1])), sys.stdout)
+    json.dump(asdict(edits(Path(sys.argv[1]))), sys.stdout)

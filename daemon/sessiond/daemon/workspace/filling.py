@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sessiond.daemon.workspace import classify
-from sessiond.daemon.workspace.beneath import open_folder, read_file, why_unread
+from sessiond.daemon.workspace.beneath import TooLargeError, open_folder, read_file, why_unread
 from sessiond.daemon.workspace.segment import LeftOut
 
 _MOST_BYTES_PER_TOKEN = 16
@@ -73,44 +73,58 @@ class Filling:
             text = classify.by_name(path) or self._read(path)
             if isinstance(text, LeftOut):
                 self.left_out.append(text)
-                continue
-            file = FileText(path, text)
-            if self._hopeless(file):
-                self._does_not_fit(file)
             else:
-                yield file
+                yield FileText(path, text)
 
     def _read(self, path: str) -> str | LeftOut:
+        """The text of a file; or why it stays out. One that is hopeless by its size is not read, let alone searched."""
         if self.tokens_left <= 0:
             return LeftOut(path, "budget", "no token was left for it")
-        if path in self.buffers:
-            # Whatever is no text on the disk is none in an editor either, and a secret is one in both.
-            return classify.by_content(path, self.buffers[path].encode("utf-8", "surrogatepass"))
         try:
-            content = read_file(self.root_fd, path.encode(), classify.MAX_BYTES)
+            content = self._content(path, min(classify.MAX_BYTES, self._room(path)))
+        except TooLargeError as error:
+            if error.size <= classify.MAX_BYTES:
+                return self._does_not_fit(path, f"{error.size + _frame(path):,} bytes")
+            return why_unread(path.encode(), error)
         except OSError as error:
             return why_unread(path.encode(), error)
         return classify.by_content(path, content)
 
+    def _content(self, path: str, limit: int) -> bytes:
+        """What a file says now. Raises as `read_file`."""
+        if path not in self.buffers:
+            return read_file(self.root_fd, path.encode(), limit)
+        # Whatever is no text on the disk is none in an editor either, and a secret is one in both.
+        content = self.buffers[path].encode("utf-8", "surrogatepass")
+        if len(content) > limit:
+            raise TooLargeError(len(content), f"{len(content):,} bytes")
+        return content
+
     def _take(self, batch: Sequence[FileText]) -> None:
         counts = self.count_tokens([file.framed for file in batch])
         for file, tokens in zip(batch, counts, strict=True):
-            # Asked once more, so that the answer does not depend on where one batch ends and the next begins.
-            if self._hopeless(file):
-                self._does_not_fit(file)
+            size = len(file.content.encode())
+            # Asked once more, so that what goes in does not depend on where one batch ends and the next begins.
+            if size > self._room(file.path):
+                self.left_out.append(self._does_not_fit(file.path, f"{size + _frame(file.path):,} bytes"))
             elif tokens > self.tokens_left:
-                self._does_not_fit(file, tokens)
+                self.left_out.append(self._does_not_fit(file.path, f"{tokens:,} tokens"))
             else:
                 self.taken[file.path] = file
                 self.tokens_left -= tokens
 
-    def _hopeless(self, file: FileText) -> bool:
-        return len(file.framed.encode()) > self.tokens_left * _MOST_BYTES_PER_TOKEN
+    def _room(self, path: str) -> int:
+        """Bytes that the content of this file may have at most; below 0 if its frame alone is too much."""
+        return self.tokens_left * _MOST_BYTES_PER_TOKEN - _frame(path)
 
-    def _does_not_fit(self, file: FileText, tokens: int | None = None) -> None:
-        size = f"{len(file.framed.encode()):,} bytes" if tokens is None else f"{tokens:,} tokens"
+    def _does_not_fit(self, path: str, size: str) -> LeftOut:
         detail = f"its {size} do not fit into the {max(0, self.tokens_left):,} tokens that were left"
-        self.left_out.append(LeftOut(file.path, "budget", detail))
+        return LeftOut(path, "budget", detail)
+
+
+def _frame(path: str) -> int:
+    """Bytes that stand around a file's content in the prompt."""
+    return len(framed(path, "").encode())
 
 
 def _batches(files: Iterable[FileText]) -> Iterator[list[FileText]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sessiond.daemon.workspace.passwords import is_no_password
@@ -68,6 +68,11 @@ def _token(what: str, needles: str, pattern: str, counts: Callable[[re.Match[str
     return _text(what, needles, f"{_START}(?:{pattern})", counts)
 
 
+def _prefixed(what: str, runs: Mapping[str, str]) -> _Kind:
+    """One whose every form is a fixed beginning and what follows there."""
+    return _token(what, " ".join(runs), "|".join(re.escape(start) + run for start, run in runs.items()))
+
+
 def _in_base64(text: str) -> list[str]:
     """What stands in base64 wherever this text does, at each of the three places where it may begin."""
     forms: list[str] = []
@@ -90,6 +95,8 @@ _KEY_BODY = r"""
 """
 _QUOTE = r"""\\{0,3}["'`]"""
 """As it stands in a program, and in a program's text within another."""
+_IS_QUOTED = rf"{_QUOTE}\s{{0,8}}:\s{{0,8}}{_QUOTE}"
+"""What stands between a name and its text in JSON."""
 _AWS_NAME = rf"(?i:secret_?(?:access_?)?key)(?:{_QUOTE})?[ \t]{{0,8}}(?:=>|:=|[=:>])[ \t]{{0,8}}(?:{_QUOTE})?"
 _ADDRESS = r":(?:\\{0,3}/){2}(?P<user>[^\s/?#@:\\\"'`<>]{0,128}):(?P<password>[^\s/?#\\\"'`<>]{1,256})@(?!sha(?:256|512):)"
 _GAP = r"(?:\\[nrt]|[\s#]){1,12}"
@@ -135,53 +142,46 @@ _KINDS = (
         f"(?x:{_KEY_BODY})[A-Za-z0-9+/]{{16}}",
     ),
     _text("a private key", "PuTTY-User-Key-File-", r"PuTTY-User-Key-File-[0-9]: "),
-    _token("a private key", "AGE-SECRET-KEY-1", r"AGE-SECRET-KEY-1[0-9A-Z]{50}"),
-    _text(
-        "a private key", '"kty" "kty\\', rf"{_QUOTE}d{_QUOTE}\s{{0,8}}:\s{{0,8}}{_QUOTE}[A-Za-z0-9_-]{{32}}"
-    ),
-    _token("an AWS key", "AKIA ASIA", r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Za-z])"),
+    _prefixed("a private key", {"AGE-SECRET-KEY-1": "[0-9A-Z]{50}"}),
+    _text("a private key", '"kty" "kty\\', rf"{_QUOTE}d{_IS_QUOTED}[A-Za-z0-9_-]{{32}}"),
+    _prefixed("an AWS key", dict.fromkeys(("AKIA", "ASIA"), "[0-9A-Z]{16}(?![0-9A-Za-z])")),
     _text(
         "an AWS key",
         "secret_access_key SECRET_ACCESS_KEY ecretAccessKey secret_key SECRET_KEY ecretKey",
         _AWS_NAME + r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])",
     ),
     _token("a GitHub token", "ghp_ gho_ ghu_ ghs_ ghr_", r"gh[pousr]_[A-Za-z0-9]{36}"),
-    _token("a GitHub token", "github_pat_", r"github_pat_[A-Za-z0-9_]{22}"),
+    _prefixed("a GitHub token", {"github_pat_": "[A-Za-z0-9_]{22}"}),
     _token(
         "a GitLab token",
         "glpat- gldt- glrt- glcbt- glptt- glft- glsoat- glimt- glagent- gloas- glffct-",
         r"gl(?:pat|dt|rt|cbt|ptt|ft|soat|imt|agent|oas|ffct)-[A-Za-z0-9_-]{20}",
     ),
-    _token("a GitLab token", "GR1348941", r"GR1348941[A-Za-z0-9_-]{20}"),
+    _prefixed("a GitLab token", {"GR1348941": "[A-Za-z0-9_-]{20}"}),
     _token("a Slack token", "xox", r"xox[abcdeoprs](?:\.xox[bp])?-[A-Za-z0-9%-]{10}"),
-    _token("a Slack token", "xapp-", r"xapp-[0-9]-[A-Z0-9]{8}"),
-    _token(
-        "a Slack address", "hooks.slack.com", r"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Z0-9]{8}"
-    ),
-    _token("a Google key", "AIza", r"AIza[0-9A-Za-z_-]{35}"),
-    _token("a Google key", "GOOG1", r"GOOG1[0-9A-Z]{50}"),
-    _token("a Google token", "ya29. 1//0", r"(?:ya29\.[0-9A-Za-z_-]{20}|1//0[0-9A-Za-z_-]{40})"),
-    _token("a Google secret", "GOCSPX-", r"GOCSPX-[0-9A-Za-z_-]{28}"),
+    _prefixed("a Slack token", {"xapp-": "[0-9]-[A-Z0-9]{8}"}),
+    _prefixed("a Slack address", {"hooks.slack.com": "/(?:services|workflows|triggers)/[A-Z0-9]{8}"}),
+    _prefixed("a Google key", {"AIza": "[0-9A-Za-z_-]{35}", "GOOG1": "[0-9A-Z]{50}"}),
+    _prefixed("a Google token", {"ya29.": "[0-9A-Za-z_-]{20}", "1//0": "[0-9A-Za-z_-]{40}"}),
+    _prefixed("a Google secret", {"GOCSPX-": "[0-9A-Za-z_-]{28}"}),
     _token("a Stripe key", "_live_ _test_", r"(?:sk|rk)_(?:live|test)_[0-9A-Za-z]{16}"),
-    _token("a Stripe secret", "whsec_", r"whsec_[0-9A-Za-z+/]{32}"),
+    _prefixed("a Stripe secret", {"whsec_": "[0-9A-Za-z+/]{32}"}),
     _token(
         "a model provider's key",
         "sk-",
         r"sk-(?:proj|svcacct|admin|ant|or|lf|None)-[A-Za-z0-9_-]{20}|sk-[A-Za-z0-9]{32}",
     ),
-    _token("a Hugging Face token", "hf_", r"hf_[A-Za-z0-9]{30}"),
-    _token("an npm token", "npm_", r"npm_[A-Za-z0-9]{36}"),
+    _prefixed("a Hugging Face token", {"hf_": "[A-Za-z0-9]{30}"}),
+    _prefixed("an npm token", {"npm_": "[A-Za-z0-9]{36}"}),
     _token(
         "an npm token",
         "_authToken npmAuthToken",
         r"(?:_a|npmA)uthToken['\"]?\s{0,4}[=:]\s{0,4}['\"]?[A-Za-z0-9_-]{20}",
     ),
-    _token("a PyPI token", "pypi-AgE", r"pypi-AgE[A-Za-z0-9_-]{30}"),
-    _token("a SendGrid key", "SG.", r"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}"),
-    _token(
-        "an Azure key",
-        "AccountKey= SharedAccessKey=",
-        r"(?:AccountKey=[A-Za-z0-9+/]{86}==|SharedAccessKey=[A-Za-z0-9+/]{43}=)",
+    _prefixed("a PyPI token", {"pypi-AgE": "[A-Za-z0-9_-]{30}"}),
+    _prefixed("a SendGrid key", {"SG.": r"[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}"}),
+    _prefixed(
+        "an Azure key", {"AccountKey=": "[A-Za-z0-9+/]{86}==", "SharedAccessKey=": "[A-Za-z0-9+/]{43}="}
     ),
     _token("an Azure key", "Q~", r"[A-Za-z0-9_~.]{3}[0-9]Q~[A-Za-z0-9_~.-]{31}"),
     _token("an Azure key", "AZDO", r"[A-Za-z0-9]{76}AZDO[A-Za-z0-9]{4}"),
@@ -190,18 +190,12 @@ _KINDS = (
         "+ASt ACDb +AMC +ABa",
         r"[A-Za-z0-9+/]{76}(?:\+ASt|ACDb|\+AMC|\+ABa)[A-Za-z0-9+/]{6}==",
     ),
-    _token("an Azure token", "sig=", r"sig=[A-Za-z0-9+/%]{43,60}(?:=|%3[Dd])"),
-    _token(
-        "a service's token", " ".join(_SERVICES), "|".join(re.escape(k) + v for k, v in _SERVICES.items())
-    ),
+    _prefixed("an Azure token", {"sig=": "[A-Za-z0-9+/%]{43,60}(?:=|%3[Dd])"}),
+    _prefixed("a service's token", _SERVICES),
     _token("a Telegram token", ":AA", r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}"),
     # The claims are JSON, so it has this form whoever signed it.
     _text("a signed token", ".eyJ", r"\.eyJ(?<=[A-Za-z0-9_-]{14}....)[A-Za-z0-9_-]{12}"),
-    _text(
-        "a Terraform state",
-        "terraform_version",
-        rf"{_QUOTE}lineage{_QUOTE}\s{{0,8}}:\s{{0,8}}{_QUOTE}[0-9a-f-]{{36}}",
-    ),
+    _text("a Terraform state", "terraform_version", rf"{_QUOTE}lineage{_IS_QUOTED}[0-9a-f-]{{36}}"),
     _token(
         "a cluster's credentials",
         "current-context",
@@ -230,7 +224,7 @@ _KINDS = (
     _token(
         "a login",
         '"auth auth\\ _auth Basic basic',
-        rf"(?:auth{_QUOTE}\s{{0,8}}:\s{{0,8}}{_QUOTE}|_auth\s{{0,8}}=\s{{0,8}}(?:{_QUOTE})?|[Bb]asic\s)"
+        rf"(?:auth{_IS_QUOTED}|_auth\s{{0,8}}=\s{{0,8}}(?:{_QUOTE})?|[Bb]asic\s)"
         r"(?P<basic>[A-Za-z0-9+/]{8,512}={0,2})",
         _has_basic_password,
     ),
