@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.daemon.engine.disk.made import IDENTITY, SPACE, tokens
 
+from sessiond.daemon.engine.disk import catalogue
 from sessiond.daemon.engine.disk.catalogue import Catalogue, Entry, Found, Run
 from sessiond.daemon.engine.disk.folder import Filed
 from sessiond.daemon.engine.disk.format import Label
@@ -35,6 +37,11 @@ class _Disk:
             self.catalogue.written(entry, Filed(each.label.count, 0))
         self.written += missing
         return missing
+
+    def forget(self, run: Run) -> None:
+        entry = self.catalogue.reserve(run)
+        assert entry is not None
+        self.catalogue.remove(entry)
 
     def covered(self, run: list[int]) -> int:
         return sum(found.matched for found in self.ahead(run))
@@ -128,15 +135,51 @@ def test_what_is_on_its_way_is_neither_missing_nor_found() -> None:
     assert disk.missing(run) == [] == disk.ahead(run)
 
 
+def test_what_waits_is_as_young_as_its_last_use_too() -> None:
+    disk, run = _Disk(), tokens(600)
+    first, *rest = disk.missing(run)
+    entry = disk.catalogue.reserve(first)
+    assert entry is not None
+    disk.catalogue.written(entry, Filed(1, 1))
+    waiting = [disk.catalogue.reserve(each) for each in rest]
+    for ask in (disk.ahead, disk.missing):
+        disk.missing(tokens(300, 1))
+        ask(run)
+        assert {each.used for each in waiting if each is not None} == {entry.used} != {first.stamp}
+
+
+def test_forgetting_an_entry_spares_another_one_of_its_name() -> None:
+    disk, run = _Disk(), tokens(100)
+    [only] = disk.keep(run)
+    old = disk.catalogue.oldest()[0]
+    disk.catalogue.remove(old)
+    disk.keep(run)
+    disk.catalogue.remove(old)
+    assert disk.covered(run) == 100 and disk.catalogue.holds(only.label.name)
+    assert (disk.catalogue.size, disk.catalogue.token_bytes) == (100, 400)
+    disk.catalogue.remove(disk.catalogue.oldest()[0])
+    assert (disk.catalogue.size, disk.catalogue.token_bytes, len(disk.catalogue)) == (0, 0, 0)
+    assert disk.catalogue._by_place == {}, "and no memory is held for it"
+
+
 def test_behind_a_gap_the_way_goes_on() -> None:
     disk, run = _Disk(), tokens(1000)
     first, second, *_ = disk.keep(run)
-    disk.catalogue.remove(second.label.name)
+    disk.forget(second)
     assert [(found.start, found.end) for found in disk.ahead(run)] == [(0, 256), (512, 768), (768, 1000)]
     assert [found.start for found in disk.ahead(run, 300)] == [512, 768]
     assert [each.label for each in disk.keep(run)] == [second.label]
-    disk.catalogue.remove(first.label.name)
+    disk.forget(first)
     assert [(each.start, each.end) for each in disk.missing(run)] == [(0, 256)]
+
+
+def test_a_few_tokens_that_fill_a_gap_are_found() -> None:
+    disk, run = _Disk(), tokens(600)
+    other = [*run[:500], *tokens(400, 1)]
+    disk.forget(disk.keep(other)[1])
+    disk.keep(run)
+    assert [(each.start, each.end) for each in disk.keep(other)] == [(500, 512)]
+    assert disk.covered(other) == 900 and disk.missing(other) == []
 
 
 def test_where_two_go_on_the_longer_one_is_taken() -> None:
@@ -157,6 +200,21 @@ def test_an_entry_that_says_a_wrong_place_is_not_walked_in_circles() -> None:
         label = Label(SPACE.salt, chain.key(256), chain.key(512), start, chain.run(256, 256 + count))
         disk.catalogue.add(Entry(label, 1, Filed(1, 1)))
     assert disk.ahead(run) == []
+
+
+def test_many_that_go_on_from_one_place_are_not_all_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, run = _Disk(), tokens(300)
+    for seed in range(200):
+        disk.keep([*run, *tokens(100, seed + 1)])
+    compared, common = list[bytes](), catalogue._common
+
+    def count(mine: bytes, theirs: bytes) -> int:
+        compared.append(mine)
+        return common(mine, theirs)
+
+    monkeypatch.setattr(catalogue, "_common", count)
+    assert disk.covered([*run, *tokens(100, 77)]) == 400
+    assert len(compared) < 20
 
 
 def test_another_space_finds_nothing() -> None:

@@ -98,6 +98,17 @@ def test_a_file_of_the_tier_that_is_none_is_refused(tmp_path: Path, name: str, h
         assert (tmp_path / "precious").read_bytes() == b"do not touch"
 
 
+def test_marks_are_not_written_into_a_file_of_two_names(tmp_path: Path) -> None:
+    """As an archive may bring it along: the other name may be that of anything."""
+    Place(tmp_path / "tier").store.close()
+    (tmp_path / "tier" / "marks").unlink()
+    (tmp_path / "precious").write_bytes(b"do not touch")
+    os.link(tmp_path / "precious", tmp_path / "tier" / "marks")
+    with pytest.raises(Unusable):
+        Place(tmp_path / "tier")
+    assert (tmp_path / "precious").read_bytes() == b"do not touch"
+
+
 @pytest.mark.parametrize("how", ["link", "link to itself", "fifo", "folder", "foreign"])
 def test_what_stands_under_an_entrys_name_is_not_opened(tmp_path: Path, how: str) -> None:
     place = Place(tmp_path / "tier")
@@ -158,6 +169,43 @@ def test_what_a_dead_process_left_half_written_is_removed(tmp_path: Path) -> Non
     left.write_bytes(b"half an entry")
     place.again()
     assert not left.exists()
+
+
+class _Forced:
+    """Which folders are forced to the disk; from the one whose name is `fails` on with an error."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: str = "") -> None:
+        self.paths: list[str] = []
+        self._fails = fails
+        self._fsync = os.fsync
+        monkeypatch.setattr(os, "fsync", self)
+
+    def __call__(self, file: int) -> None:
+        path = str(Path(f"/proc/self/fd/{file}").readlink())
+        self.paths.append(path)
+        if self._fails and path.endswith(self._fails):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self._fsync(file)
+
+
+def test_folders_are_on_the_disk_before_what_is_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced = _Forced(monkeypatch)
+    place = Place(tmp_path / "a" / "tier")
+    assert forced.paths == [str(path) for path in (tmp_path, tmp_path / "a", place.path)]
+    place.keep(tokens(100))
+    assert len(forced.paths) == 5 and forced.paths[-1] == str(place.path / "entries")
+
+
+def test_a_file_whose_name_was_not_forced_to_the_disk_is_not_left_uncounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path / "tier")
+    with monkeypatch.context() as patch:
+        _Forced(patch, "/entries")
+        assert place.keep(tokens(100)) == [False] and "Input/output error" in place.said[0]
+    assert place.files() == [] == list((place.path / "new").iterdir())
 
 
 def test_a_second_process_goes_without(tmp_path: Path) -> None:

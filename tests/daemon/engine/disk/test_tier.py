@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -185,6 +186,60 @@ def test_an_entry_that_the_backend_refused_is_not_found_again(tmp_path: Path) ->
     engine.close()
 
 
+def test_what_the_backend_refused_is_set_aside_also_if_the_end_comes_at_once(tmp_path: Path) -> None:
+    engine, run = _Engine(tmp_path / "tier"), tokens(300)
+    engine.keep(run)
+    engine.flush()
+    bad = engine.tier.ahead(SPACE, run, 0)[0]
+    with _Stopped(engine.tier):
+        engine.tier.end_use(bad, "the state ends too early")
+        engine.tier.close(0.0)
+    engine.close()
+    assert [path.name for path in (tmp_path / "tier" / "aside").iterdir()] == [bad.entry.label.name]
+
+
+def test_after_the_end_who_asks_hears_none(tmp_path: Path) -> None:
+    engine, run = _Engine(tmp_path / "tier"), tokens(300)
+    engine.keep(run)
+    engine.flush()
+    found = engine.tier.ahead(SPACE, run, 0)
+    engine.close()
+    assert engine.fetch(found[0]) is None
+    assert engine.keep(run) == [] == engine.tier.ahead(SPACE, run, 0)
+
+
+def test_a_folder_that_opens_after_the_end_is_let_go_of(tmp_path: Path) -> None:
+    place = Place(tmp_path / "tier")
+    tier = DiskTier(tmp_path / "tier", ROOMY, lambda _: None, keep_free=0, patience_s=_PATIENCE_S)
+    while _opened_times(tmp_path / "tier" / "lock") < 2:  # until it waits for the lock
+        threading.Event().wait(0.001)
+    tier.close(0.0)
+    place.store.close()
+    tier._writer._thread.join(_PATIENCE_S)
+    assert not tier.is_open and Place(tmp_path / "tier").keep(tokens(300)) == [True] * 2
+
+
+def _opened_times(path: Path) -> int:
+    """In this process."""
+    count = 0
+    for file in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            count += file.readlink() == path
+    return count
+
+
+def test_a_log_that_cannot_be_written_is_no_fault_of_the_engine(tmp_path: Path) -> None:
+    def say(_line: str) -> None:
+        raise BrokenPipeError
+
+    tier = DiskTier(tmp_path / "tier", 256 * TOKEN_KV, say, keep_free=0)
+    assert tier.wait_open(_PATIENCE_S) and tier.ahead(SPACE, [-1], 0) == []
+    [run] = tier.missing(SPACE, tokens(256))
+    assert tier.put(run, kv(SPACE, tokens(256), 0, 256)), "which finds no room, and says so"
+    assert tier.flush(_PATIENCE_S) and tier.missing(SPACE, tokens(256)) == []
+    tier.close(_PATIENCE_S)
+
+
 def test_what_are_no_tokens_are_nothing(tmp_path: Path) -> None:
     engine = _Engine(tmp_path / "tier")
     assert engine.tier.missing(SPACE, [-1] * 100) == [] == engine.tier.ahead(SPACE, [1 << 40] * 100, 0)
@@ -241,9 +296,7 @@ def test_one_reads_while_another_writes_and_evicts(tmp_path: Path, monkeypatch: 
             while not stop.is_set():
                 engine.keep(branches[chance.randrange(6)])
                 engine.keep(tokens(100, chance.randrange(1000)))
-                engine.tier.flush(
-                    _PATIENCE_S
-                )  # else what waits is older than all that is new, and never found
+                engine.tier.flush(0.01)
         except BaseException as error:  # noqa: BLE001 - told by the thread that asserts
             faults.append(error)
 
@@ -267,11 +320,83 @@ def test_one_reads_while_another_writes_and_evicts(tmp_path: Path, monkeypatch: 
     engine.close()
 
 
-def test_a_refused_write_is_not_asked_for_again_at_once(tmp_path: Path) -> None:
-    engine = _Engine(tmp_path / "tier", 100)
-    assert engine.keep(tokens(300)) == [True] * 2
+class _Stopped:
+    """The writer's thread, stopped before what it would write next."""
+
+    def __init__(self, tier: DiskTier) -> None:
+        self._tier = tier
+        self._go_on = threading.Event()
+
+    def __enter__(self) -> None:
+        arrived = threading.Event()
+
+        def wait() -> None:
+            arrived.set()
+            self._go_on.wait(_PATIENCE_S)
+
+        self._tier._writer.call(wait)
+        assert arrived.wait(_PATIENCE_S)
+
+    def __exit__(self, *_: object) -> None:
+        self._go_on.set()
+
+
+def _one_entry(tmp_path: Path) -> int:
+    """A budget that holds an entry of 256 tokens, and no small one beside it."""
+    place = Place(tmp_path / "measured")
+    place.keep(tokens(256))
+    place.store.close()
+    return place.store.catalogue.size + 1000
+
+
+def test_what_is_asked_for_while_it_waits_is_written_before_what_is_new(tmp_path: Path) -> None:
+    """On a disk that is slower than the engine. Aged by when it was first asked for, it would be written behind the other
+    one, find that one younger, and not be kept.
+    """
+    engine = _Engine(tmp_path / "tier", _one_entry(tmp_path))
+    with _Stopped(engine.tier):
+        engine.keep(tokens(256))
+        engine.keep(tokens(64, 1))
+        assert engine.keep(tokens(256)) == [], "it is on its way"
     engine.flush()
-    assert engine.tier.missing(SPACE, tokens(300)) == [] and len(engine.said) == 1
+    assert (engine.back(tokens(256)), engine.back(tokens(64, 1))) == (256, 0)
+    assert engine.said == []
+    engine.close()
+
+
+def test_what_was_outlived_while_it_waited_is_dropped_and_stops_no_other_write(tmp_path: Path) -> None:
+    engine = _Engine(tmp_path / "tier", _one_entry(tmp_path))
+    with _Stopped(engine.tier):
+        engine.keep(tokens(256))
+        engine.keep(tokens(64, 1))
+    engine.flush()
+    assert (engine.back(tokens(256)), engine.back(tokens(64, 1))) == (0, 64)
+    assert engine.tier.facts().counts.dropped == 1 and engine.said == []
+    assert engine.keep(tokens(256)) == [True], "asked for again, it is the younger one"
+    engine.flush()
+    assert engine.back(tokens(256)) == 256
+    engine.close()
+
+
+def test_no_more_waits_than_the_budget_holds(tmp_path: Path) -> None:
+    size = 256 * TOKEN_KV
+    engine = _Engine(tmp_path / "tier", 3 * size)
+    with _Stopped(engine.tier):
+        for seed in range(10):
+            assert engine.keep(tokens(256, seed)) == [True]
+            assert engine.tier.facts().waiting_bytes == min(seed + 1, 3) * size
+        assert engine.tier.facts().counts.dropped == 7 and not engine.tier.has_room_for(1)
+        assert len(engine.tier.missing(SPACE, tokens(256, 0))) == 1, "what was dropped is asked for again"
+    engine.flush()
+    assert engine.back(tokens(256, 9)) == 256
+    engine.close()
+
+
+def test_a_refused_write_is_not_asked_for_again_at_once(tmp_path: Path) -> None:
+    engine = _Engine(tmp_path / "tier", 256 * TOKEN_KV)  # not for what a file has beside it
+    assert engine.keep(tokens(256)) == [True]
+    engine.flush()
+    assert engine.tier.missing(SPACE, tokens(256)) == [] and len(engine.said) == 1
     engine.close()
 
 

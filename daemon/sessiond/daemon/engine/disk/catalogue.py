@@ -23,7 +23,10 @@ class Entry:
 
     label: Label
     used: int
-    """When it, or what stands on it, was last of use: nanoseconds since the epoch."""
+    """When it, or what stands on it, was last of use: nanoseconds since the epoch. It counts while the entry waits too: how
+    long a slow disk lets it wait must not make it older than what was written in the meantime, or it would be evicted as
+    soon as it is there.
+    """
     filed: Filed | None = None
 
     @property
@@ -58,7 +61,7 @@ class Run:
     space: Space
     label: Label
     stamp: int
-    """When it was asked for, as `Entry.used`; that of all runs of one way is the same."""
+    """When it was first asked for, as `Entry.used`; that of all runs of one way is the same."""
 
     @property
     def start(self) -> int:
@@ -85,7 +88,10 @@ class Catalogue:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_name: dict[str, Entry] = {}
-        self._by_parent: dict[bytes, list[Entry]] = {}
+        self._by_place: dict[tuple[bytes, bytes], list[Entry]] = {}
+        """By the key of what stands before them, and by their own beginning: thousands of questions after one prefix must not
+        be compared with each other at every walk.
+        """
         self._blocked: set[str] = set()
         """Names that are neither found nor to be written again."""
         self._changed: set[Entry] = set()
@@ -93,6 +99,8 @@ class Catalogue:
         self._clock = 0
         self.size = 0
         """Bytes of all files."""
+        self.token_bytes = 0
+        """Of memory, for all entries' tokens."""
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -105,7 +113,8 @@ class Catalogue:
         """
         with self._lock:
             found = list(self._cover(chain, len(chain), written=True))
-            self._touch(found, self._now())
+            # What still waits is of use to who asks now, and as young.
+            self._touch([*found, *self._cover(chain, len(chain), written=False)], self._now())
         return [each for each in found if each.start >= at]
 
     def missing(self, chain: Chain, end: int) -> list[Run]:
@@ -187,10 +196,11 @@ class Catalogue:
         with self._lock:
             self._removed.add(name)
 
-    def remove(self, name: str) -> None:
-        """Forget an entry. Twice is once."""
+    def remove(self, entry: Entry) -> None:
+        """Forget an entry, but not another one that has taken its name since. Twice is once."""
         with self._lock:
-            self._forget(name)
+            if self._by_name.get(entry.label.name) is entry:
+                self._forget(entry.label.name)
 
     def block(self, name: str) -> None:
         """Forget an entry, and take none of its name any more."""
@@ -226,7 +236,8 @@ class Catalogue:
         whole for a few tokens.
         """
         best: Found | None = None
-        for entry in self._by_parent.get(chain.key(position), ()):
+        key, beginning = chain.key(position), chain.run(position, position + LEAST)
+        for entry in (*self._by_place.get((key, beginning), ()), *self._by_place.get((key, b""), ())):
             if (written and entry.filed is None) or entry.label.start != position:
                 continue
             matched = _common(entry.label.tokens, chain.run(position, min(end, position + entry.label.count)))
@@ -249,20 +260,28 @@ class Catalogue:
     def _put(self, entry: Entry) -> None:
         self._clock = max(self._clock, entry.used)
         self._by_name[entry.label.name] = entry
-        self._by_parent.setdefault(entry.label.parent, []).append(entry)
+        self._by_place.setdefault(_place(entry.label), []).append(entry)
         self.size += entry.size
+        self.token_bytes += len(entry.label.tokens)
 
     def _forget(self, name: str) -> None:
         entry = self._by_name.pop(name, None)
         if entry is None:
             return
-        siblings = self._by_parent[entry.label.parent]
+        place = _place(entry.label)
+        siblings = self._by_place[place]
         siblings.remove(entry)
         if not siblings:
-            del self._by_parent[entry.label.parent]
+            del self._by_place[place]
         self.size -= entry.size
+        self.token_bytes -= len(entry.label.tokens)
         self._changed.discard(entry)
         self._removed.add(name)
+
+
+def _place(label: Label) -> tuple[bytes, bytes]:
+    """Where it is looked for. One of fewer than LEAST tokens has no beginning by which it could be: there are few."""
+    return label.parent, label.tokens[: LEAST * TOKEN_BYTES] if label.count >= LEAST else b""
 
 
 def _run(chain: Chain, start: int, end: int, stamp: int) -> Run:

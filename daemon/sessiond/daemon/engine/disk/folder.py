@@ -65,6 +65,7 @@ class Folder:
             self.root = self._take(_owned(os.open(self.path, _DIRECTORY)))
             self._lock(patience_s)
             self.entries, self.new, self.aside = (self._sub(name) for name in ("entries", "new", "aside"))
+            os.fsync(self.root)  # or a power cut takes the folders, and with them what was forced into them
             self._clean()
         except OSError as error:
             self.close()
@@ -88,13 +89,15 @@ class Folder:
             os.fsync(file)
             told = os.fstat(file)
             os.rename(temporary, name, src_dir_fd=self.new, dst_dir_fd=self.entries)
+            os.fsync(self.entries)
         except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=self.new)
+            # Under its name too, where only the last step failed: nobody would count its bytes.
+            for left, where in ((temporary, self.new), (name, self.entries)):
+                with contextlib.suppress(OSError):
+                    os.unlink(left, dir_fd=where)
             raise
         finally:
             os.close(file)
-        os.fsync(self.entries)
         return Filed(told.st_size, told.st_mtime_ns)
 
     @contextlib.contextmanager
@@ -151,9 +154,9 @@ class Folder:
     def open_marks(self) -> int:
         """The file of marks, open for reading and writing until `close`."""
         file = os.open("marks", os.O_RDWR | os.O_CREAT | _FILE, 0o600, dir_fd=self.root)
-        if not _is_ours(os.fstat(file)):
+        if not is_writable_file(os.fstat(file)):
             os.close(file)
-            raise OSError(errno.EPERM, "not a plain file of this user")
+            raise OSError(errno.EPERM, "its marks are not a plain file of this user")
         return self._take(file)
 
     # How it is done.
@@ -168,6 +171,7 @@ class Folder:
         for folder in reversed([above for above in missing if not os.path.lexists(above)]):
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
+                _settle(folder.parent)
 
     def _sub(self, name: str) -> int:
         with contextlib.suppress(FileExistsError):
@@ -212,8 +216,25 @@ def _owned(folder: int) -> int:
     return folder
 
 
+def is_writable_file(told: os.stat_result) -> bool:
+    """Whether it may be written in place: ours, plain, and nobody's under another name. An unpacked archive may hold a hard
+    link to whatever is precious.
+    """
+    return _is_ours(told) and told.st_nlink <= 1
+
+
 def _is_ours(told: os.stat_result) -> bool:
     return stat.S_ISREG(told.st_mode) and told.st_uid == os.geteuid()
+
+
+def _settle(path: Path) -> None:
+    """Force a folder to the disk, if it may be opened: one that others own may be closed to reading."""
+    with contextlib.suppress(OSError):
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _write(file: int, data: bytes) -> None:

@@ -26,6 +26,7 @@ VERSION = 1
 PLAIN = 0
 """The only codec: the payload stands as the backend gave it."""
 MAX_TOKENS = 1 << 16
+MAX_START = (1 << 32) - 1
 MAX_PAYLOAD = 2 << 30
 """Bytes."""
 MAX_TOKEN_PAYLOAD = 4 << 20
@@ -91,6 +92,8 @@ def encode(label: Label, fields: bytes, payload: bytes) -> tuple[bytes, bytes, b
     """The bytes of a file in three pieces, the payload in the middle. Raises ValueError for what no file may hold."""
     if not 0 < label.count <= MAX_TOKENS or not 0 < len(payload) <= _most_payload(label.count):
         raise ValueError(f"{label.count} tokens in {len(payload)} bytes are no entry")
+    if not 0 <= label.start <= MAX_START:
+        raise ValueError(f"an entry cannot begin at {label.start}")
     fixed = _FIXED.pack(
         hashlib.sha256(fields).digest(), label.salt, label.parent, label.key, label.start, label.count
     )

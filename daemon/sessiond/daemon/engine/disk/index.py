@@ -9,17 +9,22 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import stat
 
 from sessiond.daemon.engine.disk.catalogue import Changes, Entry
-from sessiond.daemon.engine.disk.folder import Filed, Folder
-from sessiond.daemon.engine.disk.format import Label
+from sessiond.daemon.engine.disk.folder import MAX_FILES, Filed, Folder, is_writable_file
+from sessiond.daemon.engine.disk.format import MAX_START, MAX_TOKENS, Label
 from sessiond.daemon.engine.disk.keys import KEY_BYTES, TOKEN_BYTES
 from sessiond.daemon.engine.disk.sayings import Sayings
 
 FILE = "index.db"
-MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 29
 """A larger file is none of ours."""
+MAX_ROW_BYTES = 1 << 20
+FAR = 1 << 62
+"""Nanoseconds since the epoch, later than any time that an entry can have: a clock that counts on from here would soon
+leave what SQLite has numbers for."""
+_JOURNAL = f"{FILE}-journal"
+_BESIDE = (f"{FILE}-wal", f"{FILE}-shm", _JOURNAL)
 _APPLICATION = 0x534B5631
 _VERSION = 1
 _TABLE = """
@@ -52,7 +57,7 @@ class Index:
         if self._connection is None:
             return found
         try:
-            for row in self._connection.execute("SELECT * FROM entries"):
+            for row in self._connection.execute("SELECT * FROM entries LIMIT ?", (MAX_FILES,)):
                 entry = _entry(row)
                 if entry is not None:
                     found[row[0]] = entry
@@ -70,11 +75,9 @@ class Index:
                 self._connection.executemany(
                     "DELETE FROM entries WHERE name = ?", [(name,) for name in changes.removed]
                 )
-                self._connection.executemany(_UPSERT, [_row(entry) for entry in changes.changed])
-        except (
-            sqlite3.Error,
-            OverflowError,
-        ) as error:  # a file may have a time that SQLite has no number for
+                rows = [_row(entry) for entry in changes.changed if _has_number(entry)]
+                self._connection.executemany(_UPSERT, rows)
+        except sqlite3.Error as error:
             self._lose(error)
 
     def close(self) -> None:
@@ -91,12 +94,13 @@ class Index:
         )
         told = os.fstat(file)
         os.close(file)
-        if not stat.S_ISREG(told.st_mode) or told.st_uid != os.geteuid() or told.st_size > MAX_BYTES:
-            raise ValueError("its file is not a plain one of this user")
-        # By its path: SQLite takes no open folder. The folder is ours alone, so nobody can exchange it.
-        connection = sqlite3.connect(
-            self._folder.path / FILE, timeout=0.0, check_same_thread=False, isolation_level=None
-        )
+        self._check(told)
+        # By its path: SQLite takes no open folder. The folder is ours alone, so nobody can exchange it; but one above it
+        # may have been, since it was opened.
+        path = self._folder.path / FILE
+        if not os.path.samestat(path.lstat(), told):
+            raise ValueError("its folder is elsewhere now")
+        connection = sqlite3.connect(path, timeout=0.0, check_same_thread=False, isolation_level=None)
         try:
             _prepare(connection)
         except BaseException:
@@ -104,19 +108,32 @@ class Index:
             raise
         return connection
 
+    def _check(self, told: os.stat_result) -> None:
+        """SQLite follows and overwrites whatever has the names of its other files. Raises OSError, ValueError."""
+        beside = [told]
+        for name in _BESIDE:
+            with contextlib.suppress(FileNotFoundError):
+                beside.append(os.stat(name, dir_fd=self._folder.root, follow_symlinks=False))
+        if not all(is_writable_file(each) and each.st_size <= MAX_BYTES for each in beside):
+            raise ValueError("its file is not a plain one of this user")
+        # Such a one is only there if the very first start was cut off, and it may name any file to be removed.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_JOURNAL, dir_fd=self._folder.root)
+
     def _lose(self, error: Exception) -> None:
         self._sayings.say("index", f"the index is lost until the next start: {error}")
         self.close()
         self._remove()
 
     def _remove(self) -> None:
-        for name in (FILE, f"{FILE}-wal", f"{FILE}-shm", f"{FILE}-journal"):
+        for name in (FILE, *_BESIDE):
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=self._folder.root)
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
     """Raises sqlite3.Error, ValueError for a database that is not ours."""
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     # A kill leaves a log whole. A power cut may not, and then the next start finds out.
@@ -124,18 +141,26 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = OFF")
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if not application and not version and not connection.execute("SELECT * FROM sqlite_master").fetchone():
+    schema = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchmany(2)
+    if not application and not version and not schema:
         connection.execute(_TABLE)
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
         connection.execute(f"PRAGMA user_version = {_VERSION}")
         return
     if application != _APPLICATION or version != _VERSION:
         raise ValueError("it is of another version")
+    # Nothing but our table: a view or a trigger is a program, which need not end.
+    if [(kind, name, str(sql).split()) for kind, name, sql in schema] != [
+        ("table", "entries", _TABLE.split())
+    ]:
+        raise ValueError("it has other tables")
     if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise ValueError("it is damaged")
-    connection.execute(
-        "SELECT name, size, mtime_ns, used, salt, parent, key, start, tokens FROM entries LIMIT 1"
-    )
+
+
+def _has_number(entry: Entry) -> bool:
+    """Whether SQLite has one for the time of its file, which somebody may have set to any."""
+    return entry.filed is not None and abs(entry.filed.mtime_ns) < 1 << 63
 
 
 def _row(entry: Entry) -> tuple[object, ...]:
@@ -170,7 +195,11 @@ def _entry(row: tuple[object, ...]) -> Entry | None:
         ):
             label = Label(salt, parent, key, start, tokens)
             sound = (
-                len(salt) == len(parent) == len(key) == KEY_BYTES and tokens and not len(tokens) % TOKEN_BYTES
+                len(salt) == len(parent) == len(key) == KEY_BYTES
+                and 0 < label.count <= MAX_TOKENS
+                and not len(tokens) % TOKEN_BYTES
+                and 0 <= start <= MAX_START
+                and 0 <= used < FAR
             )
             return Entry(label, used, Filed(size, mtime_ns)) if sound and label.name == name else None
         case _:

@@ -22,24 +22,22 @@ _FREE, _IN_USE, _SUSPECT = 0, 1, 2
 
 
 class Marks:
-    """See the module. `condemned` are the entries that are to be set aside. Raises OSError when it is made."""
+    """See the module. `condemned` are the entries that are to be set aside, and `end` says that one is. Raises OSError when
+    it is made.
+    """
 
     def __init__(self, file: int) -> None:
         self._file = file
         self._lock = threading.Lock()
         self._slots: dict[int, str] = {}
-        self._deaths: dict[str, int] = {}
-        self.condemned: list[str] = []
-        data = os.pread(file, SLOTS * _SLOT.size, 0)
-        os.ftruncate(file, 0)
-        # All of it once, so that no later mark needs room on a full disk.
-        os.pwrite(file, bytes(SLOTS * _SLOT.size), 0)
-        for name, deaths in _read(data):
-            if deaths >= DEATHS:
-                self.condemned.append(name)
-            elif name not in self._deaths:
-                self._deaths[name] = deaths
-                self._set(len(self._slots), name, _SUSPECT)
+        self._deaths = _read(os.pread(file, SLOTS * _SLOT.size, 0))
+        self.condemned = [name for name, deaths in self._deaths.items() if deaths >= DEATHS]
+        self._slots.update(enumerate(self._deaths))
+        records = b"".join(self._record(name, _SUSPECT) for name in self._deaths)
+        # In place, so that a full disk has room for it, and at once, so that a death in between forgets no other. All of
+        # the file, so that no later mark needs room either.
+        os.pwrite(file, records.ljust(SLOTS * _SLOT.size, b"\0"), 0)
+        os.ftruncate(file, SLOTS * _SLOT.size)
 
     def begin(self, name: str) -> None:
         """It is about to be used."""
@@ -70,19 +68,23 @@ class Marks:
 
     def _set(self, slot: int, name: str, state: int) -> None:
         self._slots[slot] = name
-        self._write(slot, _SLOT.pack(state, self._deaths.get(name, 0), name.encode()))
+        self._write(slot, self._record(name, state))
+
+    def _record(self, name: str, state: int) -> bytes:
+        return _SLOT.pack(state, self._deaths.get(name, 0), name.encode())
 
     def _write(self, slot: int, record: bytes) -> None:
         if self._file >= 0:
             os.pwrite(self._file, record, slot * _SLOT.size)
 
 
-def _read(data: bytes) -> list[tuple[str, int]]:
+def _read(data: bytes) -> dict[str, int]:
     """The names in the file, and how often the process died of each. What is no record is none."""
-    found: list[tuple[str, int]] = []
+    found: dict[str, int] = {}
     for at in range(0, len(data) - _SLOT.size + 1, _SLOT.size):
         state, deaths, raw = _SLOT.unpack_from(data, at)
         name = raw.rstrip(b"\0").decode("ascii", "replace")
         if state in {_IN_USE, _SUSPECT} and is_entry_name(name):
-            found.append((name, min(deaths, DEATHS) + (state == _IN_USE)))
+            # No more than are needed: the count has one byte.
+            found[name] = max(found.get(name, 0), min(deaths + (state == _IN_USE), DEATHS))
     return found

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 
 EVERY_S = 60.0
+MOST = 500
+"""Characters of a line."""
 
 Say = Callable[[str], None]
-"""Takes one line for the log. It is called from the tier's own threads too, and must not wait."""
+"""Takes one line for the log. It is called from the tier's own threads too, and must not wait. What it raises is lost."""
 
 
 class Sayings:
@@ -31,4 +34,12 @@ class Sayings:
                 self._said[kind] = last, withheld + 1
                 return
             self._said[kind] = now, 0
-        self._say(f"disk tier: {line}" + (f" (and {withheld} like it before)" if withheld else ""))
+        told = f"disk tier: {_plain(line)}" + (f" (and {withheld} like it before)" if withheld else "")
+        # A closed log is no reason for the engine's loop to end.
+        with contextlib.suppress(Exception):
+            self._say(told)
+
+
+def _plain(line: str) -> str:
+    """One line, whatever a file's name or a damaged database put into it."""
+    return "".join(each if each.isprintable() else "?" for each in line[:MOST])

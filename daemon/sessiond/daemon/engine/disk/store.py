@@ -5,50 +5,28 @@ Every fault is a miss and a line in the log. A damaged entry is removed; one who
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from sessiond.daemon.engine.disk.catalogue import Catalogue, Entry, Found, Run
-from sessiond.daemon.engine.disk.folder import LOCK_PATIENCE_S, MAX_FILES, Filed, Folder, Unusable
+from sessiond.daemon.engine.disk.counts import Counts
+from sessiond.daemon.engine.disk.folder import LOCK_PATIENCE_S, Filed, Folder, Unusable
 from sessiond.daemon.engine.disk.format import Damaged, encode, read_header, read_payload
 from sessiond.daemon.engine.disk.index import Index
 from sessiond.daemon.engine.disk.marks import DEATHS, Marks
+from sessiond.daemon.engine.disk.room import KEEP_FREE, Room, written_at
 from sessiond.daemon.engine.disk.sayings import Sayings
 
 ASIDE_MOST = 16
 """Entries that are kept aside, for who wants to find out. What was set aside is not written again while it is there."""
-KEEP_FREE = 1 << 30
-"""Bytes of the file system that are left to everybody else."""
 PAUSE_S = 30.0
 """After a write that failed, none is tried for so long."""
-EVICT_PARTS = 64
-"""Of the limit, one part more than needed is freed at a time."""
-_FAR = 1 << 62
-"""Later than any time that an entry can have."""
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 """What a write answers whose folder was removed."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened since the process began."""
-
-    kv_bytes: int = 0
-    """KV that was taken in to be written, and was."""
-    file_bytes: int = 0
-    """Bytes of the files that were written for it, also of those that failed. Over `kv_bytes`: the amplification."""
-    written: int = 0
-    read: int = 0
-    missed: int = 0
-    """Entries that were to be read and could not be."""
-    damaged: int = 0
-    evicted: int = 0
-    dropped: int = 0
-    """Entries that were not written, since more was to be than could wait."""
-    set_aside: int = 0
 
 
 class Store:
@@ -66,12 +44,8 @@ class Store:
     ) -> None:
         self.catalogue = Catalogue()
         self.counts = counts or Counts()
-        self.pinned: frozenset[bytes] = frozenset()
-        """The salts of the spaces that are evicted last."""
         self.lost = False
         """The folder is gone: nothing more can be written."""
-        self._limit = limit
-        self._keep_free = keep_free
         self._sayings = sayings
         self._paused_until = 0.0
         self._reading = threading.Lock()
@@ -79,13 +53,17 @@ class Store:
         self._closed = False
         self._folder = Folder(path, patience_s)
         self._index = Index(self._folder, sayings)
+        self.room = Room(self._folder, self.catalogue, self.counts, limit, keep_free)
         try:
             self._marks = Marks(self._folder.open_marks())
             self._take_stock()
-        except OSError as error:
+        except BaseException as error:
+            # Whatever it was: a folder that stays locked could not be tried again.
             self._index.close()
             self._folder.close()
-            raise Unusable(f"{path}: {error.strerror or error}") from error
+            if isinstance(error, OSError):
+                raise Unusable(f"{path}: {error.strerror or error}") from error
+            raise
 
     @property
     def writable(self) -> bool:
@@ -116,39 +94,40 @@ class Store:
             return entry is not None
         filed = None
         try:
-            filed = self._put(run, payload)
+            filed = self._put(run, entry, payload)
         except ValueError as error:
             self._sayings.say("odd", f"what was to be written is no entry: {error}")
         except OSError as error:
-            self._write_failed(error)
-        if filed is None:
-            self.catalogue.remove(run.label.name)
-            return False
-        self.catalogue.written(entry, filed)
-        return True
+            self._write_failed(error, entry, len(payload))
+        finally:
+            if filed is None:
+                self.catalogue.remove(entry)
+        if filed is not None:
+            self.catalogue.written(entry, filed)
+        return filed is not None
 
-    def set_aside(self, name: str, why: str) -> None:
-        """Use an entry no more, and keep its file for who wants to find out."""
+    def set_aside(self, name: str, why: str) -> bool:
+        """Use an entry no more, and keep its file for who wants to find out. Whether it is out of the way for good."""
         self.catalogue.block(name)
         self.counts.set_aside += 1
         self._sayings.say("aside", f"{name} is set aside: {why}")
         if self.lost or self._closed:
-            return
+            return False
         try:
             self._folder.set_aside(name, ASIDE_MOST)
         except OSError as error:
             self._sayings.say("aside failed", f"{name} could not be moved: {error.strerror or error}")
-            self._remove(name)
+            return self._remove(name)
+        return True
 
-    def _put(self, run: Run, payload: bytes) -> Filed | None:
+    def _put(self, run: Run, entry: Entry, payload: bytes) -> Filed | None:
         """Raises OSError, ValueError."""
         if not self.writable:
             return None
         pieces = encode(run.label, run.space.fields, payload)
         size = sum(map(len, pieces))
-        if not self._make_room(size, run):
-            self._sayings.say("room", f"there is no room for {size} more bytes")
-            self._paused_until = time.monotonic() + PAUSE_S
+        if not self.room.make(size, entry):
+            self._no_room(size, entry)
             return None
         self.counts.file_bytes += size
         filed = self._folder.put(run.label.name, pieces)
@@ -156,51 +135,34 @@ class Store:
         self.counts.kv_bytes += len(payload)
         return filed
 
-    def _write_failed(self, error: OSError) -> None:
+    def _no_room(self, size: int, entry: Entry) -> None:
+        """Where only what was used since keeps it out, nothing is wrong: asked for again, it is the younger one. Else it
+        would be asked for again in vain, and so would all that stands behind it.
+        """
+        if self.room.could_be(size, entry):
+            self.counts.dropped += 1
+            return
+        self._sayings.say("room", f"there is no room for {size} more bytes")
+        self._paused_until = time.monotonic() + PAUSE_S
+
+    def _write_failed(self, error: OSError, entry: Entry, size: int) -> None:
         self._sayings.say("write", f"an entry could not be written: {error.strerror or error}")
         self._paused_until = time.monotonic() + PAUSE_S
         if error.errno in _GONE:
             self.lost = True
+        elif error.errno in _FULL:
+            # A quota is not seen in what is free: without this nothing new would ever be kept again.
+            with contextlib.suppress(OSError):
+                self.room.give(size, entry)
 
-    # Room.
-
-    def _make_room(self, size: int, run: Run) -> bool:
-        """Evict until so many more bytes fit. Nothing goes that is as young as `run`: that is what `run` stands on. And
-        nothing pinned goes for what is not.
-        """
-        most = self._room() - size
-        if most >= 0 and not self._fits(most):
-            self._evict(most, run.stamp, pinned_too=run.label.salt in self.pinned)
-        return self._fits(most)
-
-    def _fits(self, most: int) -> bool:
-        return self.catalogue.size <= most and len(self.catalogue) <= MAX_FILES
-
-    def _room(self) -> int:
-        """Bytes that all entries together may take: the limit, or less where the file system is nearly full."""
-        return min(self._limit, self.catalogue.size + self._folder.free() - self._keep_free)
-
-    def _evict(self, most: int, before: int, *, pinned_too: bool) -> None:
-        """Remove entries that were last used before then, the least recently used first and the pinned last."""
-        young_last = [entry for entry in self.catalogue.oldest() if entry.used < before]
-        loose = [entry for entry in young_last if entry.label.salt not in self.pinned]
-        pinned = [entry for entry in young_last if entry.label.salt in self.pinned] if pinned_too else []
-        if self.catalogue.size - sum(entry.size for entry in [*loose, *pinned]) > most:
-            return  # it would be for nothing
-        # A little more than needed, so that not every write has to look for the oldest.
-        most -= self._limit // EVICT_PARTS
-        for entry in [*loose, *pinned]:
-            if self._fits(most):
-                return
-            self.counts.evicted += 1
-            self.catalogue.remove(entry.label.name)
-            self._remove(entry.label.name)
-
-    def _remove(self, name: str) -> None:
+    def _remove(self, name: str) -> bool:
+        """Whether it is gone."""
         try:
             self._folder.remove(name)
         except OSError as error:
             self._sayings.say("remove", f"an entry could not be removed: {error.strerror or error}")
+            return False
+        return True
 
     # Reading, in the reader's thread.
 
@@ -226,9 +188,10 @@ class Store:
                 return read_payload(file, header)
         except Damaged as damage:
             self._discard(label.name, damage)
+            self.catalogue.remove(found.entry)  # last, so that nobody writes it anew before it is gone
         except (OSError, MemoryError) as error:
             # Forgotten until the next start, so that nobody tries it again and again.
-            self.catalogue.remove(label.name)
+            self.catalogue.remove(found.entry)
             self._sayings.say("read", f"an entry could not be read: {error}")
         return None
 
@@ -236,7 +199,6 @@ class Store:
         self.counts.damaged += 1
         self._sayings.say("damaged", f"{name} is removed: {damage}")
         self._remove(name)
-        self.catalogue.remove(name)  # last, so that nobody writes it anew before it is gone
 
     # Use, from any thread.
 
@@ -261,22 +223,27 @@ class Store:
         for name in self._folder.set_aside_names():
             self.catalogue.block(name)
         for name in self._marks.condemned:
-            self.set_aside(name, f"the engine died {DEATHS} times with it in use")
-        indexed = self._index.entries()
+            if self.set_aside(name, f"the engine died {DEATHS} times with it in use"):
+                self._marks.end(name)
         files, foreign = self._folder.files()
         if foreign:
             self._sayings.say("foreign", f"{foreign} files in the folder are not ours, and left alone")
-        for name, filed in files.items():
-            row = indexed.pop(name, None)
-            if row is not None and row.filed == filed:
-                self.catalogue.add(row, known=True)
-            elif (entry := self._read_entry(name, filed)) is not None:
-                self.catalogue.add(entry)
-        for name in indexed:
+        rows = self._index.entries()
+        known = {name: row for name, row in rows.items() if row.filed == files.get(name)}
+        for name in rows.keys() - known.keys():
             self.catalogue.note_removed(name)
-        if not self._fits(self._room()):
-            self._evict(max(0, self._room()), _FAR, pinned_too=True)
+        for name in self.room.trim(files, known):
+            self._take_in(name, files[name], known.get(name))
         self.tidy()
+
+    def _take_in(self, name: str, filed: Filed, row: Entry | None) -> None:
+        entry = row or self._read_entry(name, filed)
+        if entry is None:
+            return
+        if self.room.has_memory_for(entry):
+            self.catalogue.add(entry, known=row is not None)
+        else:
+            self.room.leave(name)
 
     def _read_entry(self, name: str, filed: Filed) -> Entry | None:
         """What a file says of itself; None, and removed, if that is not what its name says."""
@@ -285,7 +252,7 @@ class Store:
                 label = read_header(file).label
             if label.name != name:
                 raise Damaged("it is another entry's file")
-            return Entry(label, min(filed.mtime_ns, _FAR - 1), filed)
+            return Entry(label, written_at(filed), filed)
         except Damaged as damage:
             self._discard(name, damage)
         except OSError as error:

@@ -13,12 +13,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sessiond.daemon.engine.disk.catalogue import Found, Run
+from sessiond.daemon.engine.disk.catalogue import Entry, Found, Run
+from sessiond.daemon.engine.disk.counts import Counts
 from sessiond.daemon.engine.disk.folder import LOCK_PATIENCE_S, Unusable
 from sessiond.daemon.engine.disk.keys import Chain, Space
 from sessiond.daemon.engine.disk.reader import Reader
+from sessiond.daemon.engine.disk.room import KEEP_FREE
 from sessiond.daemon.engine.disk.sayings import Say, Sayings
-from sessiond.daemon.engine.disk.store import KEEP_FREE, Counts, Store
+from sessiond.daemon.engine.disk.store import Store
 from sessiond.daemon.engine.disk.writer import Writer
 
 QUEUE_BYTES = 256 << 20
@@ -74,11 +76,17 @@ class DiskTier:
         self._counts = Counts()
         self._pinned: frozenset[bytes] = frozenset()
         self._store: Store | None = None
+        self._closed = threading.Event()
         self._tried: float | None = None
         """When opening was last tried to the end."""
         self._opened = threading.Event()
         self._writer = Writer(
-            queue_bytes, put=self._put, dropped=self._drop, chores=self._chores, failed=self._failed
+            # More than the budget need not wait: it would be evicted as soon as it is written.
+            min(queue_bytes, limit),
+            put=self._put,
+            dropped=self._drop,
+            chores=self._chores,
+            failed=self._failed,
         )
         self._reader = Reader()
         self._writer.call(self._open)
@@ -140,13 +148,15 @@ class DiskTier:
             return False
         if store.catalogue.holds(run.label.name):
             return True
-        return store.catalogue.reserve(run) is not None and self._writer.offer(run, payload)
+        entry = store.catalogue.reserve(run)
+        return entry is not None and self._writer.offer(run, entry, payload)
 
     def fetch(self, found: Found, got: Got) -> None:
         """Read an entry in the background. `got` hears the KV of all of its tokens, also those that do not match; None if
-        there is a fault: then it is not found again.
+        there is a fault: then it is not found again. After `close` it hears None at once.
         """
-        self._reader.call(lambda: self._fetch(found, got))
+        if not self._reader.call(lambda: self._fetch(found, got)):
+            self._fetch(found, got)
 
     def begin_use(self, found: Found) -> None:
         """A backend is about to be given what was read. `end_use` must follow, once it has loaded it and computed on."""
@@ -168,7 +178,7 @@ class DiskTier:
         self._pinned = frozenset(space.salt for space in spaces)
         self._writer.pinned = self._pinned
         if (store := self._store) is not None:
-            store.pinned = self._pinned
+            store.room.pinned = self._pinned
 
     def hold(self, held: bool) -> None:
         """Whether a turn runs: meanwhile next to nothing is written."""
@@ -181,7 +191,8 @@ class DiskTier:
         return self._writer.flush(seconds)
 
     def close(self, seconds: float = CLOSE_S) -> None:
-        """End the threads and let go of the folder. What still waits is dropped."""
+        """End the threads and let go of the folder. What still waits is dropped, and who waits for a read hears None."""
+        self._closed.set()
         until = time.monotonic() + seconds
         over = [thread.stop(max(0.0, until - time.monotonic())) for thread in (self._writer, self._reader)]
         store, self._store = self._store, None
@@ -192,7 +203,9 @@ class DiskTier:
 
     def _open(self) -> None:
         try:
-            self._store = Store(
+            if self._closed.is_set():
+                return
+            store = self._store = Store(
                 self._folder,
                 self._limit,
                 self._sayings,
@@ -200,7 +213,10 @@ class DiskTier:
                 counts=self._counts,
                 patience_s=self._patience_s,
             )
-            self._store.pinned = self._pinned
+            store.room.pinned = self._pinned
+            if self._closed.is_set():  # nobody may be left to close it
+                self._store = None
+                store.close()
         except Unusable as unusable:
             self._sayings.say("unusable", f"off for now: {unusable}")
         finally:
@@ -228,15 +244,15 @@ class DiskTier:
     def _failed(self, error: Exception) -> None:
         self._sayings.say("failed", f"a fault of its own: {error!r}")
 
-    def _drop(self, run: Run) -> None:
+    def _drop(self, entry: Entry) -> None:
         self._counts.dropped += 1
         if (store := self._store) is not None:
-            store.catalogue.remove(run.label.name)
+            store.catalogue.remove(entry)
 
     def _fetch(self, found: Found, got: Got) -> None:
         payload = None
         try:
-            if (store := self._store) is not None:
+            if not self._closed.is_set() and (store := self._store) is not None:
                 payload = store.get(found)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a miss, and the next one is read
             self._failed(error)

@@ -1,7 +1,9 @@
 """What writes entries, in a thread of its own: whoever has something to write never waits for a disk.
 
-The most useful goes first: of a pinned space, then the youngest, and of one way what comes first in it, since the rest is
-of no use without it. What is least useful is dropped where more is to be written than may wait.
+The most useful goes first: of a pinned space, then what was asked for again while it waited, then the youngest, and of one
+way what comes first in it, since the rest is of no use without it. What is least useful is dropped where more is to be
+written than may wait. An entry's age is that of its last use also while it waits: else what is asked for all the time would
+stay behind whatever is new and needed once, on a disk that is slower than the engine.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sessiond.daemon.engine.disk.catalogue import Run
+from sessiond.daemon.engine.disk.catalogue import Entry, Run
 
 HELD_PAUSE_S = 5.0
 """While a turn runs, an entry is written so often at most: hashing 6 MB takes 5 ms of a core, and llama.cpp slows when it
@@ -21,12 +23,13 @@ has to share one. None at all would lose everything of an engine that is never i
 CHORES_S = 10.0
 """How often there is a look at what else is to be done."""
 
-Act = Callable[[], None]
+Act = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
     run: Run
+    entry: Entry
     payload: bytes
 
 
@@ -40,7 +43,7 @@ class Writer:
         limit: int,
         *,
         put: Callable[[Run, bytes], object],
-        dropped: Callable[[Run], None],
+        dropped: Callable[[Entry], None],
         chores: Act,
         failed: Callable[[Exception], None],
     ) -> None:
@@ -69,21 +72,22 @@ class Writer:
 
     # From any thread, at once.
 
-    def offer(self, run: Run, payload: bytes) -> bool:
-        """Have an entry written. No if it was dropped at once."""
-        name, dropped = run.label.name, list[Run]()
+    def offer(self, run: Run, entry: Entry, payload: bytes) -> bool:
+        """Have the entry of a run written. No if it was dropped at once."""
+        name, dropped = run.label.name, list[Entry]()
         with self._lock:
             if self._stopped or len(payload) > self.limit:
-                dropped.append(run)
-            elif name not in self._items:
-                self._items[name] = _Item(run, payload)
-                self._bytes += len(payload)
+                dropped.append(entry)
+            else:
+                waiting = self._items.pop(name, None)
+                self._items[name] = _Item(run, entry, payload)
+                self._bytes += len(payload) - (len(waiting.payload) if waiting is not None else 0)
                 while self._bytes > self.limit:
-                    dropped.append(self._take(max).run)
+                    dropped.append(self._take(max).entry)
                 self._lock.notify_all()
         for each in dropped:
             self._dropped(each)
-        return run not in dropped
+        return entry not in dropped
 
     def call(self, act: Act) -> None:
         """Have something short done, before what is to be written."""
@@ -114,11 +118,10 @@ class Writer:
         return done
 
     def stop(self, seconds: float) -> bool:
-        """End the thread after what it is about now. Whether that was done within the time."""
+        """End the thread after what it is about now and what was called for. Whether that was done within the time."""
         with self._lock:
             self._stopped = True
             self._items.clear()
-            self._acts.clear()
             self._bytes = 0
             self._lock.notify_all()
         self._thread.join(seconds)
@@ -144,7 +147,7 @@ class Writer:
         """What is to be done now; None at the end."""
         with self._lock:
             self._lock.wait_for(lambda: self._stopped or self._acts or self._may_write(), self._pause())
-            if self._stopped:
+            if self._stopped and not self._acts:
                 return None
             self._busy = True
             if self._acts:
@@ -174,5 +177,6 @@ class Writer:
         self._bytes -= len(item.payload)
         return item
 
-    def _rank(self, item: _Item) -> tuple[bool, int, int]:
-        return (item.run.label.salt not in self.pinned, -item.run.stamp, item.run.start)
+    def _rank(self, item: _Item) -> tuple[bool, bool, int, int]:
+        run, used = item.run, item.entry.used
+        return (run.label.salt not in self.pinned, used == run.stamp, -used, run.start)
