@@ -106,7 +106,7 @@ def _build(folder: Path, requirement: str, defined: Mapping[str, str]) -> None:
     """Fetch, configure, compile, and move the programs in place. An interrupted compilation goes on where it was."""
     source, build, log = folder / "source", folder / "build", folder / "build.log"
     if not source.exists():
-        _fetch(requirement, source)
+        fetch_source(requirement, source)
     tools = {name: _tool(name, folder / "tools") for name in BUILD_TOOLS}
     configure = [tools["cmake"], "-S", str(source), "-B", str(build), "-G", "Ninja"]
     configure += [f"-DCMAKE_MAKE_PROGRAM={tools['ninja']}"]
@@ -120,8 +120,11 @@ def _build(folder: Path, requirement: str, defined: Mapping[str, str]) -> None:
         shutil.rmtree(spent, ignore_errors=True)
 
 
-def _fetch(requirement: str, source: Path) -> None:
-    """llama.cpp as it lies in the source distribution of the locked bindings, whose hash is checked."""
+def fetch_source(requirement: str, source: Path) -> None:
+    """Put llama.cpp there as it lies in the source distribution of the locked bindings, whose hash is checked.
+
+    Raises PeerError if it cannot be fetched.
+    """
     _say("fetching the source distribution of the locked bindings")
     with tempfile.TemporaryDirectory(dir=source.parent) as temporary:
         listed = Path(temporary, "requirement.txt")

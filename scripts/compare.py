@@ -31,12 +31,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import build_peer
+from benchmark.load import OtherLoad
+from benchmark.took import NotMeasured
+from benchmark.unix_http import ServerError
 from compare_bench import VARIANTS, Bench, Sizes
 from compare_eight import eight
 from compare_exact import exact
-from compare_load import OtherLoad
 from compare_neighbour import neighbour
-from compare_server import ServerError
 from compare_streams import streams
 from compare_switch import switch, undo
 from compare_verdict import Outcome, missed, rounded, table
@@ -87,7 +88,7 @@ def _run(asked: argparse.Namespace, sizes: Sizes, folder: Path) -> dict[str, Out
             begun, load = time.monotonic(), OtherLoad()
             try:
                 outcomes[scenario] = SCENARIOS[scenario](bench)
-            except (SessiondError, ServerError, RuntimeError, TimeoutError) as error:
+            except (SessiondError, ServerError, NotMeasured, RuntimeError, TimeoutError) as error:
                 outcomes[scenario] = Outcome(fault=f"{type(error).__name__}: {error}")
             others = load.share()
             outcomes[scenario].figures["cpu_share_of_others"] = others

@@ -7,12 +7,13 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare_bare import Bare, Setup
-from compare_ours import ROOM
+from benchmark.floor_loop import Setup
+from benchmark.floor_process import FloorProcess
+from benchmark.sides import runtime_of
+from benchmark.texts import Piece, Texts
+from benchmark.turns import ROOM
 from compare_server import Flags, LlamaServer
-from compare_texts import Piece, Texts
 from sessiond.client import Client, Session
-from sessiond.v1.config_pb2 import FLASH_ATTN_ON
 
 FROM_SWITCH = 3
 """Of a session that goes to and fro between two prefixes, the first switch that has to find everything: it starts
@@ -98,20 +99,11 @@ class Bench:
         return self._servers
 
     @contextlib.contextmanager
-    def bare(self, session: Session) -> Generator[Bare]:
-        """The bare loop, with the settings of our session and cells for all streams."""
+    def bare(self, session: Session) -> Generator[FloorProcess]:
+        """The bare loop, with the settings of our session and cells for all streams. Raises NotMeasured."""
         config, sizes = session.info().config, self.sizes
-        setup = Setup(
-            model=self.model,
-            cells=sizes.prefix + sizes.sessions * (sizes.suffix + sizes.answer) + ROOM,
-            num_batch=config.num_batch,
-            num_ubatch=config.num_ubatch,
-            threads=config.num_threads,
-            threads_batch=config.num_threads_batch,
-            flash_attn=config.flash_attn == FLASH_ATTN_ON,
-            streams=sizes.sessions,
-        )
-        bare = Bare(setup)
+        cells = sizes.prefix + sizes.sessions * (sizes.suffix + sizes.answer) + ROOM
+        bare = FloorProcess(Setup(runtime_of(self.model, config), cells, sizes.sessions, kept_states=0))
         try:
             yield bare
         finally:

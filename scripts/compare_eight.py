@@ -7,11 +7,14 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from compare_bare import Ask, Bare
+from benchmark.at_once import at_once
+from benchmark.floor_loop import Ask
+from benchmark.floor_process import FloorProcess
+from benchmark.llama_server import ServerTurn
+from benchmark.texts import Piece
+from benchmark.turns import TURN_SECONDS, Turn, complete, greedy, sessions
 from compare_bench import Bench
-from compare_ours import TURN_SECONDS, Turn, at_once, complete, greedy, sessions
-from compare_server import LlamaServer, ServerTurn
-from compare_texts import Piece
+from compare_server import LlamaServer
 from compare_verdict import Outcome, median
 from sessiond.client import Session, prefix_input
 
@@ -96,9 +99,9 @@ def _theirs(server: LlamaServer, work: Round, side: Side) -> None:
     side.prefilled_tokens.append(warming.prefilled_tokens + sum(turn.prefilled_tokens for turn in turns))
 
 
-def _bare(bare: Bare, work: Round) -> float:
+def _bare(bare: FloorProcess, work: Round) -> float:
     """The bare work: all suffixes in one batch."""
-    return bare.run(Ask(work.prefix.ids, [piece.ids for piece in work.first], 1)).first_ms
+    return bare.ran(Ask(work.prefix.ids, tuple(piece.ids for piece in work.first), 1)).first_ms
 
 
 def _wall_ms(acts: Sequence[Callable[[], AnyTurn]]) -> tuple[float, list[AnyTurn]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from benchmark.at_once import at_once
+from benchmark.texts import Piece
+from benchmark.turns import complete, greedy, sessions
 from compare_bench import Bench
-from compare_ours import at_once, complete, greedy, sessions
-from compare_texts import Piece
 from compare_verdict import Outcome
 from sessiond.client import prefix_input
 

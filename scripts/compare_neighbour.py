@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from benchmark.turns import TURN_SECONDS, complete, greedy, sessions
 from compare_bench import Bench
-from compare_ours import TURN_SECONDS, complete, greedy, sessions
 from compare_verdict import Outcome, median
 from sessiond.client import Session
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
-from compare_bare import Ask
+from benchmark.at_once import at_once
+from benchmark.floor_loop import Ask
+from benchmark.stamps import together
+from benchmark.texts import Piece
+from benchmark.turns import TURN_SECONDS, decode, greedy, sessions
 from compare_bench import Bench
-from compare_ours import TURN_SECONDS, at_once, decode, greedy, sessions
 from compare_server import LlamaServer
-from compare_texts import Piece
-from compare_verdict import Outcome, median, together
+from compare_verdict import Outcome, median
 from sessiond.client import Session
 
 SPEED = 0.9
@@ -38,8 +40,8 @@ def streams(bench: Bench) -> Outcome:
             for repeat in range(sizes.repeats + 1):
                 suffixes = bench.texts.several(sizes.sessions, sizes.suffix)
                 speed = _ours(bench, opened, suffixes)
-                asked = Ask(prefix.ids, [piece.ids for piece in suffixes], sizes.answer)
-                bare_speed = together(bare.run(asked).streams)
+                asked = Ask(prefix.ids, tuple(piece.ids for piece in suffixes), sizes.answer)
+                bare_speed = together(bare.ran(asked).streams)
                 speeds = {
                     server.flags.name: _theirs(bench, server, prefix, suffixes)
                     for server in bench.servers(opened[0])

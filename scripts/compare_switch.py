@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import cycle, islice
 
+from benchmark.texts import Piece, joined
+from benchmark.turns import complete, greedy, sessions
 from compare_bench import FROM_SWITCH, Bench
-from compare_ours import complete, greedy, sessions
 from compare_server import LlamaServer
-from compare_texts import Piece, joined
 from compare_verdict import Outcome, median
 from sessiond.client import PrefixInput, Session, prefix_input
 

@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-Stamps = Sequence[tuple[float, int]]
-"""When tokens of one stream came, in seconds of one clock, and how many."""
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -97,17 +94,3 @@ def rounded(figures: object) -> object:
 def median(values: Sequence[float]) -> float:
     """The median; 0 of nothing."""
     return statistics.median(values) if values else 0.0
-
-
-def together(streams: Sequence[Stamps]) -> float:
-    """Tokens a second of all streams, over the time in which every one of them was decoding: from the first token of
-    the last to begin until the last token of the first to end. 0 where there was no such time.
-    """
-    if not all(streams):
-        return 0.0
-    start = max(stamps[0][0] for stamps in streams)
-    end = min(stamps[-1][0] for stamps in streams)
-    if end <= start:
-        return 0.0
-    came = sum(count for stamps in streams for at, count in stamps if start < at <= end)
-    return came / (end - start)

@@ -19,11 +19,16 @@ _SHOWN_LINES = 20
 
 @contextlib.contextmanager
 def own_daemon(
-    folder: Path, model: str, waiting: contextlib.AbstractContextManager[object] | None = None
+    folder: Path,
+    model: str,
+    waiting: contextlib.AbstractContextManager[object] | None = None,
+    *,
+    measure: bool = False,
 ) -> Generator[Client, None, None]:
     """A client of a fresh daemon that serves `model`; empty is the daemon's default.
 
-    `waiting` is entered while it does not yet serve. Raises SessionUnavailable if it never does.
+    `waiting` is entered while it does not yet serve; with `measure` that is longer, as it times the model first, unless
+    it has done so in this folder before. Raises SessionUnavailable if it never does.
     """
     log = folder / "daemon.log"
     config = folder / "sessiond.toml"
@@ -36,7 +41,7 @@ def own_daemon(
         str(socket),
         "--state-dir",
         str(folder / "state"),
-        "--no-measure",
+        "--measure" if measure else "--no-measure",
     ]
     command += ["--config", str(config), "--num-ctx", str(NUM_CTX), "--stop-grace", "1"]
     command += ["--log-format", "console"] + (["--model", model] if model else [])

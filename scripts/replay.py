@@ -36,7 +36,7 @@ from typing import NoReturn
 
 from dulwich.objects import ObjectID
 
-from compare_load import OtherLoad
+from benchmark.load import OtherLoad
 from compare_verdict import Outcome, missed, rounded, table
 from demo_daemon import last_words, own_daemon
 from replay_choice import Choice

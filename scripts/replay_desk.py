@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from compare_ours import complete, greedy
+from benchmark.turns import complete, greedy
 from replay_plan import Kind, Step
 from replay_records import Day, Question
 from replay_scratch import Scratch
@@ -106,8 +106,8 @@ class Desk:
         self._asked += 1
         early = self._first_write is not None and self.day.runs.unfinished_since(self._first_write)
         self._first_write = None
-        # The number comes first, so that no question begins as one before it did.
-        question = f"{self._asked:05}: what does the last change do?"
+        # The number comes first, and its last digit before all, so that no question begins as the one before it did.
+        question = f"{f'{self._asked:05}'[::-1]}: what does the last change do?"
         turn = complete(self._session, question, greedy(ANSWER), self._prefix())
         asked = Question.of((kind, commit), turn.first_token_ms, turn.prefix, self._last, early=early)
         self.day.questions.append(asked)

@@ -33,9 +33,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmark.texts import text_of
 from sessiond.client import Client, Config, DecodeConfig, Session
 
-SOURCE = Path(__file__).resolve().parent.parent
 FIRST_TOKEN_RATIO, FIRST_TOKEN_EXTRA_MS, DECODE_RATIO, REPEATED_MS = 1.10, 5.0, 0.90, 10.0
 CANCEL_MS, CANCELS = 100.0, 5
 
@@ -146,19 +146,6 @@ def median_ms(act: Callable[[], Any], repeats: int) -> float:
         act()
         times.append((time.perf_counter() - begun) * 1e3)
     return statistics.median(times)
-
-
-def text_of(client: Client, tokens: int, start: int = 0) -> tuple[str, list[int]]:
-    """A text from this repository that has exactly that many tokens, and these."""
-    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(SOURCE.glob("daemon/**/*.py")))
-    ids = list(client.tokenize(text[start : start + tokens * 8]).token_ids)
-    # Cut at a token after which the rest of the text tokenizes the same: try shorter ones until one holds.
-    for size in range(tokens, tokens + 200):
-        cut = client.detokenize(ids[:size])
-        again = list(client.tokenize(cut).token_ids)
-        if len(again) == tokens:
-            return cut, again
-    raise RuntimeError("no text of that many tokens was found")
 
 
 def worst_cancel_ms(client: Client, prefix: str, num_ctx: int) -> float:

@@ -4,7 +4,8 @@ How one row is made:
 
 1. `classes` makes `Scenario`s: for one depth, a list of `Event`s that a repeat consists of. An event names its `Row` (or
    none, where it only prepares), the `Version` of the files that stands at that moment, who asks, and with which suffix.
-   One row holds one kind of event at one depth, and nothing else.
+   One row holds one kind of event at one depth, and nothing else. The tokens that a row states are asked of the model's
+   tokenizer, and no question begins as one about the same files did (`texts`, `versions`): nothing of it is there.
 2. `plan` repeats each scenario. At every event all `Side`s do the same thing one after the other, and the one that begins
    moves on by one each time; nobody works while another is timed. It stops when the row's intervals are narrow
    (`statistics`), or when the scenario's share of the time is spent.
@@ -16,7 +17,8 @@ How one row is made:
 
 The sides:
 
-- `ours`: the daemon through its client, in a folder of real files. A turn brings the prefix up to date within its time.
+- `ours`: the daemon through its client, in a folder of real files. A turn brings the prefix up to date within its time. In
+  a full run it finds out first how the model runs fastest, and the others run it like that; `machine` says what it found.
 - `floor`: a bare loop (`floor_loop`) that computes the tokens that nobody could have had, once, at that depth, or copies
   back the bytes of those that were there before a restart. It knows what was seen before, and needs no search.
 - `peer_server`: llama-server at its defaults and with its best flags; there a clever client warms it after each save,
@@ -25,5 +27,6 @@ The sides:
 
 Beside the rows: `day` (a git history replayed to all sides), `prompt_caching` (the table of older demonstrations),
 `memory` (what one more session, workspace and engine take). `synthetic` writes models of a given shape with random
-weights. `command` reads the command line and puts all of it together.
+weights. `command` reads the command line and puts all of it together. `scripts/compare.py` shares the parts that both need:
+`texts`, `turns`, `at_once`, `stamps`, `load`, `floor_process`, `llama_server`.
 """

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from benchmark.results import Limit, Row
 from benchmark.sides import Event
+from benchmark.texts import Piece
 from benchmark.versions import Place, Version, Versions
-from compare_texts import Piece
 
 SUFFIX = 16
 """Tokens of a question, where its length is not what is asked about."""
@@ -51,8 +51,8 @@ class Desk:
     """That everybody was asked about last."""
 
     def question(self, tokens: int = SUFFIX) -> Piece:
-        """One that nobody has seen."""
-        return self.versions.question(tokens)
+        """One that nobody has seen, about the version that stands."""
+        return self.versions.question(tokens, self.version)
 
     def event(
         self, version: Version | None = None, *, client: int = 0, think: bool = False, keep: bool = False
@@ -114,6 +114,9 @@ def suffix(desk: Desk, tokens: int) -> Scenario:
     row = Row("suffix", f"suffix of {tokens:,}", desk.depth, tokens, warm=True, limit=GROWS)
 
     def steps() -> Steps:
+        if not row.samples:
+            # About these files nobody has asked: there are enough tokens that a question can begin with.
+            yield None, desk.event(desk.versions.edited(desk.version, "tail"))
         yield row, Event(desk.version, (desk.question(tokens),))
 
     return Scenario("suffix", (row,), steps, tokens + TURN_COST, 25 if tokens <= 256 else 9)

@@ -24,9 +24,9 @@ from benchmark.measure import EXTRAS, Asked, measured
 from benchmark.progress import Progress
 from benchmark.results import NoResults, Report
 from benchmark.table import tables
+from benchmark.texts import SOURCE
 from demo_daemon import last_words
 from sessiond.client import SessiondError
-from speed import SOURCE
 
 QUICK_MINUTES, FULL_MINUTES = 4.0, 180.0
 """Of measuring. Starting and stopping everything takes some seconds more for each depth."""
@@ -148,6 +148,7 @@ def _asked(given: list[str]) -> tuple[Asked, Path]:
         repo=asked.repo,
         commits=asked.commits,
         planted=asked.plant / 100,
+        measure=not quick if asked.measure is None else asked.measure,
     ), (asked.out or HOME / ("quick" if quick else "full"))
 
 
@@ -166,6 +167,11 @@ def _parser() -> argparse.ArgumentParser:
         "--python-peer",
         action=argparse.BooleanOptionalAction,
         help="the server example of llama-cpp-python (default: in a full run)",
+    )
+    parser.add_argument(
+        "--measure",
+        action=argparse.BooleanOptionalAction,
+        help="let the daemon time the model first, to run it as fast as it can (default: in a full run)",
     )
     parser.add_argument("--out", type=Path, help="the folder for the results (default: build/bench/…)")
     parser.add_argument(

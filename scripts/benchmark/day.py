@@ -99,7 +99,7 @@ class _Day:
 
     def _ask(self, kind: str, commit: int, version: Version, *, think: bool) -> None:
         self._asked += 1
-        event = Event(version, (self._versions.question(SUFFIX),), think=think)
+        event = Event(version, (self._versions.question(SUFFIX, version),), think=think)
         took = {side.name: _one(side, event) for side in self._round.order()}
         self._turns.append(DayTurn(kind, commit, len(version.ids), took))
 

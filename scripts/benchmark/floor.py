@@ -6,20 +6,18 @@ common with this one. Whoever thinks first has the new prefix, too. After a rest
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
-from benchmark.floor_loop import Ask, Caching, Phase, Ran, Refused, Setup, common, serve
+from benchmark.floor_loop import Ask, Caching, Phase, Ran, Setup, common
+from benchmark.floor_process import FloorProcess
 from benchmark.sides import Role, Runtime, Work
+from benchmark.stamps import together, token_ms
+from benchmark.texts import Piece
 from benchmark.took import NotMeasured, Took
+from benchmark.turns import ROOM
 from benchmark.versions import Version
-from compare_ours import ROOM
-from compare_texts import Piece
-from compare_verdict import together
 
-START_SECONDS, END_SECONDS = 300.0, 10.0
 SEEN = 256
 """Prefixes and prompts that count as seen."""
 
@@ -33,7 +31,7 @@ class Floor:
 
     def __init__(self) -> None:
         self._runtime: Runtime | None = None
-        self._process: _Process | None = None
+        self._process: FloorProcess | None = None
         self._seen: list[tuple[int, ...]] = []
         """Prefixes and whole prompts that were asked about."""
         self._version: Version | None = None
@@ -52,7 +50,7 @@ class Floor:
             raise NotMeasured("the model is no file that llama.cpp could load")
         # The prefix stands once; each client has its own suffix and answer behind it.
         cells = work.window + (work.clients - 1) * (work.window // 4 + ROOM)
-        self._process = _Process(Setup(self._runtime, cells, max(1, work.clients)))
+        self._process = FloorProcess(Setup(self._runtime, cells, max(1, work.clients)))
         self._seen, self._version, self._restores = [], None, False
 
     def save(self, version: Version) -> None:
@@ -78,11 +76,9 @@ class Floor:
         restored = hot if self._restores else 0
         self._restores = False
         self._remember(version.ids, whole)
-        after = ran.streams[0]
-        token_ms = (after[-1][0] - after[0][0]) * 1e3 / (len(after) - 1) if len(after) > 1 else 0.0
         return Took(
             first_token_ms=ran.first_ms,
-            token_ms=token_ms,
+            token_ms=token_ms(ran.streams[0]),
             prefilled_tokens=len(whole) - hot,
             reused_tokens=hot - restored,
             restored_tokens=restored,
@@ -130,62 +126,7 @@ class Floor:
     def _ask(self, ask: Ask) -> Ran:
         return self._running().ran(ask)
 
-    def _running(self) -> _Process:
+    def _running(self) -> FloorProcess:
         if self._process is None:
             raise NotMeasured("the bare loop does not run")
         return self._process
-
-
-class _Process:
-    """The loop in a process of its own."""
-
-    def __init__(self, setup: Setup) -> None:
-        start = multiprocessing.get_context("spawn")
-        self._pipe, theirs = start.Pipe()
-        self._process = start.Process(target=serve, args=(setup, theirs), daemon=True)
-        self._process.start()
-        theirs.close()  # so that its end is seen here
-        if not self._pipe.poll(START_SECONDS):
-            self.close()
-            raise NotMeasured("the bare loop did not begin")
-        try:
-            self._received()
-        except NotMeasured:
-            self.close()
-            raise
-
-    def ran(self, asked: Ask) -> Ran:
-        """What a run cost. Raises NotMeasured if llama.cpp refused, or the process died."""
-        found = self._sent(asked)
-        assert isinstance(found, Ran)
-        return found
-
-    def cached(self, asked: Caching) -> list[Phase]:
-        """The steps of the prompt-caching table. Raises NotMeasured as `ran` does."""
-        found = self._sent(asked)
-        assert isinstance(found, list)
-        return cast("list[Phase]", found)
-
-    def _sent(self, asked: Ask | Caching) -> object:
-        try:
-            self._pipe.send(asked)
-        except OSError as error:
-            raise NotMeasured("the bare loop died") from error
-        return self._received()
-
-    def _received(self) -> object:
-        try:
-            found: object = self._pipe.recv()
-        except (EOFError, OSError) as error:
-            raise NotMeasured("the bare loop died") from error
-        if isinstance(found, Refused):
-            raise NotMeasured(found.why)
-        return found
-
-    def close(self) -> None:
-        """End it."""
-        self._pipe.close()
-        self._process.join(END_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()

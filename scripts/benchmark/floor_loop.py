@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from benchmark.sides import Runtime
-from compare_verdict import Stamps
+from benchmark.stamps import Stamps
 
 KEPT_STATES = 6
 """Prefixes whose KV is kept beside the cells, so that going back to one needs no prefill that nobody times."""
@@ -29,6 +29,8 @@ class Setup:
     runtime: Runtime
     cells: int
     streams: int
+    kept_states: int = KEPT_STATES
+    """0 where nobody goes back to a prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Loop:
         self._silent = low.llama_log_callback(say_nothing)
         low.llama_log_set(self._silent, None)
         low.llama_backend_init()
-        self._low, self._streams = low, setup.streams
+        self._low, self._streams, self._kept = low, setup.streams, setup.kept_states
         self._context = self._made(setup)
         self._memory = low.llama_get_memory(self._context)
         self._sampler = low.llama_sampler_init_greedy()
@@ -218,14 +220,16 @@ class Loop:
         low.llama_memory_seq_rm(memory, 0, end, -1)
 
     def _keep(self, ids: tuple[int, ...]) -> None:
+        if not self._kept:
+            return
         self._states[ids] = self._state()
-        while len(self._states) > KEPT_STATES:
+        while len(self._states) > self._kept:
             self._states.popitem(last=False)
 
     def _saved(self, ids: tuple[int, ...]) -> Any:
         if ids not in self._states:
             self._keep(ids)
-        return self._states[ids]
+        return self._states[ids] if ids in self._states else self._state()
 
     def _state(self) -> Any:
         size = int(self._low.llama_state_seq_get_size(self._context, 0))
@@ -240,30 +244,26 @@ class Loop:
 
     def _decode(self, runs: Sequence[tuple[int, int, Sequence[int]]]) -> list[int]:
         """Compute runs of (sequence, position, tokens), and sample after the last token of each."""
-        entries = [
-            (sequence, position + offset, token, offset == len(tokens) - 1)
-            for sequence, position, tokens in runs
-            for offset, token in enumerate(tokens)
-        ]
-        sampled: list[int] = []
-        for start in range(0, len(entries), self._step):
-            part = entries[start : start + self._step]
-            self._fill(part)
-            if self._low.llama_decode(self._context, self._batch):
-                raise RuntimeError("llama_decode failed")
-            rows = [row for row, entry in enumerate(part) if entry[3]]
-            sampled += [
-                int(self._low.llama_sampler_sample(self._sampler, self._context, row)) for row in rows
-            ]
-        return sampled
+        batch, at, rows, sampled = self._batch, 0, list[int](), list[int]()
+        for sequence, position, tokens in runs:
+            last = len(tokens) - 1
+            for offset, token in enumerate(tokens):
+                if at == self._step:
+                    sampled += self._computed(at, rows)
+                    at, rows = 0, []
+                batch.token[at], batch.pos[at] = token, position + offset
+                batch.n_seq_id[at], batch.seq_id[at][0] = 1, sequence
+                batch.logits[at] = offset == last
+                at += 1
+            rows.append(at - 1)
+        return [*sampled, *self._computed(at, rows)]
 
-    def _fill(self, entries: Sequence[tuple[int, int, int, bool]]) -> None:
-        batch = self._batch
-        for at, (sequence, position, token, wanted) in enumerate(entries):
-            batch.token[at], batch.pos[at] = token, position
-            batch.n_seq_id[at], batch.seq_id[at][0] = 1, sequence
-            batch.logits[at] = wanted
-        batch.n_tokens = len(entries)
+    def _computed(self, size: int, rows: Sequence[int]) -> list[int]:
+        """Compute the batch as it is filled, and sample at these rows of it."""
+        self._batch.n_tokens = size
+        if self._low.llama_decode(self._context, self._batch):
+            raise RuntimeError("llama_decode failed")
+        return [int(self._low.llama_sampler_sample(self._sampler, self._context, row)) for row in rows]
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:

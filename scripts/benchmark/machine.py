@@ -12,10 +12,11 @@ import psutil
 from dulwich.errors import NotGitRepository
 from dulwich.repo import Repo
 
-from benchmark.results import Machine, ModelFacts
+from benchmark.results import Machine, ModelFacts, Way
+from benchmark.texts import SOURCE, sources
 from sessiond.client import Client
 from sessiond.v1.config_pb2 import Config, FlashAttn
-from speed import SOURCE
+from sessiond.v1.model_service_pb2 import ModelRuntime
 
 _CPUINFO = Path("/proc/cpuinfo")
 _FEATURES = ("avx", "avx2", "f16c", "fma", "avx_vnni", "asimd", "sve", "i8mm", "bf16")
@@ -23,8 +24,8 @@ _FAMILIES = ("avx512", "amx")
 _SETTINGS = ("num_threads", "num_threads_batch", "num_batch", "num_ubatch", "num_gpu_layers", "kv_cache_type")
 
 
-def machine() -> Machine:
-    """This one, now."""
+def machine(runs: ModelRuntime) -> Machine:
+    """This one, now, and what the daemon measured on it."""
     facts = _cpu_facts()
     flags = facts.get("flags", facts.get("Features", "")).split()
     return Machine(
@@ -35,14 +36,17 @@ def machine() -> Machine:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         load_at_start=round(os.getloadavg()[0], 2),
+        chosen=_settings(runs.config) if runs.measurements else {},
+        ways=[
+            Way(_settings(way.config), way.bulk_tokens_per_second, way.small_ms, way.single_ms)
+            for way in runs.measurements
+        ],
     )
 
 
 def model_facts(client: Client, config: Config) -> ModelFacts:
     """The daemon's default model, and how a session of that config runs it."""
     model = client.model()
-    settings = {name: str(getattr(config, name)) for name in _SETTINGS}
-    settings["flash_attn"] = FlashAttn.Name(config.flash_attn)
     return ModelFacts(
         name=Path(model.absolute_path).name or model.name,
         digest=model.model_digest,
@@ -52,7 +56,7 @@ def model_facts(client: Client, config: Config) -> ModelFacts:
         backend=model.backend,
         backend_version=model.backend_version,
         notes=list(model.notes),
-        settings=settings,
+        settings=_settings(config),
     )
 
 
@@ -67,11 +71,13 @@ def our_version() -> str:
 
 
 def texts_digest() -> str:
-    """SHA-256 of the sources that `speed.text_of` cuts texts from."""
-    digest = hashlib.sha256()
-    for path in sorted(SOURCE.glob("daemon/**/*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    """SHA-256 of what all texts are cut from."""
+    return hashlib.sha256(sources().encode()).hexdigest()
+
+
+def _settings(config: Config) -> dict[str, str]:
+    told = {name: str(getattr(config, name)) for name in _SETTINGS}
+    return told | {"flash_attn": FlashAttn.Name(config.flash_attn)}
 
 
 def _cpu_facts() -> dict[str, str]:

@@ -22,10 +22,10 @@ from benchmark.plan import Repeats, Round, begin_all
 from benchmark.progress import Progress
 from benchmark.results import FORMAT, Report, SideFacts
 from benchmark.sides import Side, Work
+from benchmark.texts import Texts
 from benchmark.took import NotMeasured
 from benchmark.versions import Versions
-from compare_texts import Texts
-from sessiond.client import Client, Config
+from sessiond.client import Config
 
 MOST_CTX = 1 << 17
 """Of a model that says it was trained for more."""
@@ -49,6 +49,8 @@ class Asked:
     repo: Path
     commits: int
     planted: float
+    measure: bool
+    """Whether the daemon may find out how the model runs fastest, before anything is timed."""
 
 
 @dataclass(slots=True)
@@ -86,18 +88,20 @@ def measured(asked: Asked, folder: Path, progress: Progress, keep: Callable[[Rep
     would not have the same work.
     """
     with contextlib.ExitStack() as stack:
-        progress.say("the daemon starts")
-        ours = Ours(folder, asked.model, asked.think_seconds, asked.planted)
+        progress.say("the daemon starts" + (", and measures how the model runs fastest" * asked.measure))
+        ours = Ours(folder, asked.model, asked.think_seconds, asked.planted, measure=asked.measure)
         stack.callback(ours.close)
         sides: list[Side] = [ours, Floor(), *_peers(asked, folder)]
         for side in sides[1:]:
             stack.callback(side.close)
         texts = Texts(ours.client)
         ours.avoid(texts.end_tokens)
-        report = _empty(ours.client, sides)
+        report = _empty(ours, sides)
         # The client is asked for anew each time: the daemon may have been started again.
         versions = Versions(texts, lambda text: list(ours.client.tokenize(text).token_ids))
         run = Run(asked, folder, progress, keep, ours, sides, texts, versions, report)
+        if asked.measure and not report.machine.ways:
+            run.note("how the model runs fastest: the machine was busy, or there is nothing to choose")
         _depths(run)
         _beside(run)
         run.save()
@@ -114,15 +118,15 @@ def _peers(asked: Asked, folder: Path) -> list[Side]:
     return found
 
 
-def _empty(client: Client, sides: list[Side]) -> Report:
+def _empty(ours: Ours, sides: list[Side]) -> Report:
     return Report(
         format=FORMAT,
         version=our_version(),
         began=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=0.0,
         asked={},
-        machine=machine(),
-        model=model_facts(client, Config()),
+        machine=machine(ours.ways()),
+        model=model_facts(ours.client, Config()),
         texts_digest=texts_digest(),
         sides=[SideFacts(side.name, side.role) for side in sides],
         rows=[],

@@ -16,7 +16,7 @@ import psutil
 from benchmark.ours import Ours
 from benchmark.results import MemoryRow
 from benchmark.took import NotMeasured
-from compare_ours import sessions
+from benchmark.turns import sessions
 from demo_daemon import own_daemon
 
 PROC = Path("/proc")

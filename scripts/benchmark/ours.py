@@ -12,12 +12,13 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
-from benchmark.sides import Role, Runtime, Work
+from benchmark.at_once import at_once
+from benchmark.sides import Role, Runtime, Work, runtime_of
+from benchmark.stamps import together
+from benchmark.texts import Piece
 from benchmark.took import NotMeasured, Took
+from benchmark.turns import CLOSE_SECONDS, Turn, complete, greedy
 from benchmark.versions import Version
-from compare_ours import CLOSE_SECONDS, Turn, at_once, complete, greedy
-from compare_texts import Piece
-from compare_verdict import together
 from demo_daemon import own_daemon
 from replay_desk import QUIET_S
 from replay_git import CONFIG_FILE
@@ -26,8 +27,8 @@ from replay_plan import Step
 from replay_records import Runs
 from replay_scratch import Scratch
 from sessiond.client import Client, Config, DecodeConfig, PrefixInput, Session, SessiondError, prefix_input
-from sessiond.v1.config_pb2 import FLASH_ATTN_ON
 from sessiond.v1.context_pb2 import WorkspaceInput
+from sessiond.v1.model_service_pb2 import ModelRuntime
 
 SETTINGS = f'order = "path"\nexclude = ["/{CONFIG_FILE}"]\n'.encode()
 """Of the folder: the peers are given the files in this order, and would not know of another."""
@@ -43,8 +44,11 @@ class Ours:
     name = "sessiond"
     role: Role = "ours"
 
-    def __init__(self, folder: Path, model: str, think_seconds: float, planted: float = 0.0) -> None:
+    def __init__(
+        self, folder: Path, model: str, think_seconds: float, planted: float = 0.0, *, measure: bool = False
+    ) -> None:
         self._folder, self._model, self._think_s, self._planted = folder, model, think_seconds, planted
+        self._measure = measure
         self._daemon = ExitStack()
         self._opened = ExitStack()
         self._sessions: dict[int, Session] = {}
@@ -59,11 +63,14 @@ class Ours:
         # The one that `own_daemon` gives ends with its daemon; this one finds the next daemon at the same place.
         self.client = Client(socket=folder / "d.sock", token="")
         self._wait()
+        # What was not measured now, on a busy machine, is not to be in the middle of the run: all sides run alike.
+        self._measure = bool(self.ways().measurements)
 
     @property
     def flags(self) -> Sequence[str]:
         """As `own_daemon` starts it."""
-        return ["serve", "--no-measure", *([f"planted={self._planted:g}"] if self._planted else [])]
+        measure = "--measure" if self._measure else "--no-measure"
+        return ["serve", measure, *([f"planted={self._planted:g}"] if self._planted else [])]
 
     def avoid(self, end_tokens: Sequence[int]) -> None:
         """Tokens that no answer may come to while its speed is measured."""
@@ -71,16 +78,12 @@ class Ours:
 
     def runtime(self) -> Runtime:
         """How the daemon runs the model. Asked after `begin`."""
-        config = self.config()
-        return Runtime(
-            model=self.client.model().absolute_path,
-            num_batch=config.num_batch,
-            num_ubatch=config.num_ubatch,
-            threads=config.num_threads,
-            threads_batch=config.num_threads_batch,
-            flash_attn=config.flash_attn == FLASH_ATTN_ON,
-            gpu_layers=config.num_gpu_layers if config.HasField("num_gpu_layers") else None,
-        )
+        return runtime_of(self.client.model().absolute_path, self.config())
+
+    def ways(self) -> ModelRuntime:
+        """How the model runs where a session leaves it open, and what the daemon measured to choose that, if it did."""
+        [model] = self.client.runtime().models
+        return model
 
     def begin(self, work: Work) -> None:
         """See Side. A folder of its own, with nothing in it."""
@@ -162,7 +165,7 @@ class Ours:
         return self._session(0).info().config
 
     def _start(self) -> None:
-        self._daemon.enter_context(own_daemon(self._folder, self._model))
+        self._daemon.enter_context(own_daemon(self._folder, self._model, measure=self._measure))
 
     def _wait(self) -> None:
         """Until our own connection is there, too, and the model is loaded."""

@@ -8,6 +8,7 @@ It takes texts, not tokens, and tells no counts while it streams: a token that s
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -18,14 +19,14 @@ from pathlib import Path
 
 import platformdirs
 
+from benchmark.llama_server import ANSWER_SECONDS
 from benchmark.peer_server import cache_mib
 from benchmark.process import Program
 from benchmark.sides import Role, Runtime, Work
+from benchmark.texts import Piece
 from benchmark.took import NotMeasured, Took
-from benchmark.unix_http import Address
+from benchmark.unix_http import Address, ServerError
 from benchmark.versions import Version
-from compare_server import ANSWER_SECONDS, ServerError
-from compare_texts import Piece
 
 NEEDS = ("fastapi", "sse-starlette", "starlette-context", "uvicorn")
 """What the bindings' extra `server` adds, and our environment does not have."""
@@ -80,9 +81,10 @@ class PythonServer:
             "temperature": 0.0,
             "stream": True,
         }
+        body = json.dumps(asked).encode()
         begun, stamps = time.perf_counter(), list[float]()
         try:
-            for event in self._address.events("/v1/completions", asked, ANSWER_SECONDS):
+            for event in self._address.events("/v1/completions", body, ANSWER_SECONDS):
                 if event["choices"][0].get("text"):
                     stamps.append(time.perf_counter())
         except (ServerError, KeyError, IndexError, TypeError, ValueError) as error:

@@ -15,15 +15,16 @@ from pathlib import Path
 
 import psutil
 
+from benchmark.at_once import at_once
+from benchmark.llama_server import ANSWER_SECONDS, CACHE_MIB, ServerTurn, complete
 from benchmark.process import Program
 from benchmark.sides import Role, Runtime, Work
+from benchmark.stamps import together
+from benchmark.texts import Piece
 from benchmark.took import NotMeasured, Took
-from benchmark.unix_http import Address
+from benchmark.turns import ROOM
+from benchmark.unix_http import Address, ServerError
 from benchmark.versions import Version
-from compare_ours import ROOM, at_once
-from compare_server import ANSWER_SECONDS, CACHE_MIB, ServerError, ServerTurn
-from compare_texts import Piece
-from compare_verdict import together
 
 KEPT_FILES = 4
 CACHE_SHARE = 12
@@ -133,7 +134,7 @@ class LlamaServer:
         begun = time.perf_counter()
         restored = self._restored(client, version)
         turn = self._complete(client, (*version.ids, *suffix.ids), answer)
-        took = _took([turn], (turn.first_at - begun) * 1e3, _token_ms(turn))
+        took = _took([turn], (turn.first_at - begun) * 1e3, turn.token_ms)
         self._holds[client] = version
         return _with_restored(took, restored)
 
@@ -206,26 +207,10 @@ class LlamaServer:
 
     def _complete(self, client: int, ids: Sequence[int], answer: int) -> ServerTurn:
         """The likeliest tokens after these. Only the clever client says in which slot. Raises NotMeasured."""
-        asked: dict[str, object] = {
-            "prompt": list(ids),
-            "n_predict": answer,
-            "stream": True,
-            "cache_prompt": True,
-            "ignore_eos": True,
-            "samplers": ["top_k"],
-            "top_k": 1,
-        }
-        if self._variant.clever:
-            asked["id_slot"] = client
-        turn = ServerTurn(time.perf_counter())
         try:
-            for event in self._address.events("/completion", asked, ANSWER_SECONDS):
-                turn.take(event)
-        except (ServerError, KeyError, TypeError, ValueError) as error:
+            return complete(self._address, ids, answer, client if self._variant.clever else None)
+        except ServerError as error:
             raise self._failed(error) from error
-        if not turn.stamps:
-            raise NotMeasured("it answered without a token")
-        return turn
 
     def _failed(self, error: Exception) -> NotMeasured:
         told = f"{error}"
@@ -254,11 +239,6 @@ def _with_restored(took: Took, restored: int) -> Took:
         reused_tokens=max(0, reused - restored),
         restored_tokens=min(restored, reused),
     )
-
-
-def _token_ms(turn: ServerTurn) -> float:
-    after = sum(count for _, count in turn.stamps[1:])
-    return (turn.stamps[-1][0] - turn.first_at) * 1e3 / after if after else 0.0
 
 
 def _short(text: str) -> str:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from benchmark.budget import Budget
 from benchmark.classes import Scenario
 from benchmark.judge import settled
+from benchmark.load import OtherLoad
 from benchmark.results import Row
 from benchmark.sides import Event, Side, perform
 from benchmark.statistics import LEAST_SAMPLES
 from benchmark.took import NotMeasured, Took
-from compare_load import OtherLoad
 
 GIVE_UP = 2
 """Events of one scenario that a side may fail at, one after the other, before it is left out of the rest of it."""

@@ -27,6 +27,7 @@ class Program:
         health: str,
         log: Path,
         environ: Mapping[str, str] | None = None,
+        start_seconds: float = START_SECONDS,
     ) -> None:
         self._log = log
         with log.open("wb") as words:
@@ -39,7 +40,7 @@ class Program:
                 start_new_session=True,  # a Ctrl-C is ours to hear; we end it then
             )
         try:
-            self._wait(address, health)
+            self._wait(address, health, start_seconds)
         except BaseException:
             self.close()
             raise
@@ -62,8 +63,8 @@ class Program:
             self._process.kill()
             self._process.wait()
 
-    def _wait(self, address: Address, health: str) -> None:
-        until = time.monotonic() + START_SECONDS
+    def _wait(self, address: Address, health: str, seconds: float) -> None:
+        until = time.monotonic() + seconds
         while not address.answers(health, _HEALTH_SECONDS):
             if self.ended or time.monotonic() > until:
                 raise NotMeasured(f"it does not serve; the end of its log: {self.last_words()}")

@@ -10,7 +10,7 @@ import statistics
 from benchmark.floor import Floor
 from benchmark.floor_loop import Caching, Phase
 from benchmark.results import CachingRow
-from compare_texts import Texts
+from benchmark.texts import Texts
 
 QUESTIONS, QUESTION, ANSWER = 7, 16, 32
 """How many; tokens of each, and of each answer."""

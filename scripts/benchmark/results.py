@@ -94,6 +94,18 @@ class SideFacts(_Strict):
     """Of the last depth."""
 
 
+class Way(_Strict):
+    """One way to run the model, as the daemon timed it on this machine beside all others."""
+
+    settings: Annotated[dict[Word, Sentence], msgspec.Meta(max_length=100)]
+    bulk_tokens_per_second: Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+    """Of a prefill."""
+    small_ms: Milliseconds
+    """Of a batch of 16 tokens."""
+    single_ms: Milliseconds
+    """Of one token."""
+
+
 class Machine(_Strict):
     """Where it ran."""
 
@@ -105,6 +117,14 @@ class Machine(_Strict):
     system: Word
     python: Word
     load_at_start: Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+    chosen: Annotated[dict[Word, Sentence], msgspec.Meta(max_length=100)] = msgspec.field(
+        default_factory=dict[str, str]
+    )
+    """What the daemon found to be the fastest settings for the model here, before rows were timed; empty where it did not
+    measure. See ModelFacts for what it ran with.
+    """
+    ways: Annotated[list[Way], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=list[Way])
+    """What that was chosen from, the backend's own choice first."""
 
 
 class ModelFacts(_Strict):

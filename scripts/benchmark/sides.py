@@ -8,9 +8,10 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from benchmark.texts import Piece
 from benchmark.took import Took
 from benchmark.versions import Version
-from compare_texts import Piece
+from sessiond.v1.config_pb2 import FLASH_ATTN_ON, Config
 
 Role = Literal["ours", "floor", "peer"]
 
@@ -28,6 +29,19 @@ class Runtime:
     flash_attn: bool
     gpu_layers: int | None
     """None leaves it to the backend."""
+
+
+def runtime_of(model: str, config: Config) -> Runtime:
+    """How a session of this config runs the model at that path."""
+    return Runtime(
+        model=model,
+        num_batch=config.num_batch,
+        num_ubatch=config.num_ubatch,
+        threads=config.num_threads,
+        threads_batch=config.num_threads_batch,
+        flash_attn=config.flash_attn == FLASH_ATTN_ON,
+        gpu_layers=config.num_gpu_layers if config.HasField("num_gpu_layers") else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,7 +236,7 @@ def real_vocabulary() -> Path:
             source = Path(folder, "llama.cpp")
             try:
                 requirement = provision.locked_requirement(build_llama.PACKAGE)
-                build_peer._fetch(requirement, source)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the same source; it has no other name yet
+                build_peer.fetch_source(requirement, source)
                 (source / "models" / VOCABULARY).replace(kept)
             except (*build_peer.FAULTS, OSError, ValueError) as error:
                 raise NoVocabulary(f"the vocabulary cannot be fetched: {error}") from error

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compare_server import ServerError, event_of
-
 MOST_LINE = 1 << 20
 """Bytes of one event. A longer line is not one of these programs'."""
+
+
+class ServerError(Exception):
+    """A server did not start, or did not answer as it should. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,10 @@ class Address:
             except (OSError, http.client.HTTPException):
                 return False
 
-    def events(
-        self, path: str, asked: Mapping[str, object], seconds: float
-    ) -> Generator[dict[str, Any], None, None]:
-        """The events of a streamed answer to a POST, each as it comes. Raises ServerError."""
+    def events(self, path: str, body: bytes, seconds: float) -> Generator[dict[str, Any], None, None]:
+        """The events of a streamed answer to a POST of JSON, each as it comes. Raises ServerError."""
         with closing(self.connection(seconds)) as connection:
-            answered = _posted(connection, path, asked)
+            answered = _posted(connection, path, body)
             try:
                 while line := answered.readline(MOST_LINE):
                     if event := event_of(line):
@@ -55,11 +55,24 @@ class Address:
     def post(self, path: str, asked: Mapping[str, object], seconds: float) -> object:
         """The answer to a POST, as JSON. Raises ServerError."""
         with closing(self.connection(seconds)) as connection:
-            answered = _posted(connection, path, asked)
+            answered = _posted(connection, path, json.dumps(asked).encode())
             try:
                 return json.loads(answered.read(MOST_LINE))
             except (OSError, http.client.HTTPException, ValueError) as error:
                 raise ServerError(f"its answer cannot be read: {error}") from error
+
+
+def event_of(line: bytes) -> dict[str, Any] | None:
+    """The event in one line of a stream; None where there is none. Raises ServerError for the word of an error."""
+    name, _, data = line.partition(b": ")
+    if name == b"error":
+        raise ServerError(data.decode("utf-8", "replace").strip())
+    if name != b"data" or data.strip() == b"[DONE]":
+        return None
+    event: dict[str, Any] = json.loads(data)
+    if "error" in event:
+        raise ServerError(str(event["error"]))
+    return event
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -73,11 +86,9 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _posted(
-    connection: http.client.HTTPConnection, path: str, asked: Mapping[str, object]
-) -> http.client.HTTPResponse:
+def _posted(connection: http.client.HTTPConnection, path: str, body: bytes) -> http.client.HTTPResponse:
     try:
-        connection.request("POST", path, json.dumps(asked).encode(), {"Content-Type": "application/json"})
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
         answered = connection.getresponse()
         if answered.status != http.client.OK:
             raise ServerError(f"it answered {answered.status}: {answered.read(400)!r}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from compare_texts import Piece, Texts
+from benchmark.texts import Piece, Texts
 from sessiond.daemon.workspace import classify
 from sessiond.daemon.workspace.assemble import assemble
 from sessiond.daemon.workspace.filling import framed
@@ -69,13 +70,13 @@ class Version:
 
 
 class Versions:
-    """Makes versions, none of which has been there before."""
+    """Makes versions, none of which has been there before, and questions about them."""
 
     def __init__(self, texts: Texts, tokenize: Tokenize) -> None:
         self._texts = texts
         self._number = 0
-        self._began = -1
-        """The first token of the last question."""
+        self._began: defaultdict[str, set[int]] = defaultdict(set)
+        """The first tokens of the questions about each version, by the version's hash."""
 
         def tokens(text: str) -> tuple[int, ...]:
             return tuple(tokenize(text))
@@ -83,15 +84,16 @@ class Versions:
         self._tokens = lru_cache(_KEPT_TOKENIZATIONS)(tokens)
 
     def fresh(self, depth: int) -> Version:
-        """About so many tokens that share nothing with any other version. Raises RuntimeError if there is no text."""
+        """So many tokens, or those of the frame of a file if that has more, which share nothing with any other version.
+        Raises RuntimeError if there is no text.
+        """
         # Names are new, too: else the beginning of the first file would be known.
         name = hashlib.sha256(str(self._next()).encode()).hexdigest()[:6]
         count = max(1, min(FILES, depth // LEAST_FILE))
         files: list[File] = []
         for index in range(count):
-            empty = File(f"{name}-{index:02}.py", self._next(), "")
-            room = depth // count - len(self._tokens(empty.framed))
-            files.append(replace(empty, body=self._body(max(1, room))))
+            share = depth * (index + 1) // count - depth * index // count
+            files.append(self._filled(File(f"{name}-{index:02}.py", self._next(), ""), share))
         return self._of(files)
 
     def edited(self, version: Version, place: Place) -> Version:
@@ -103,16 +105,14 @@ class Versions:
         """Every other file is another one, from a quarter on."""
         return self._renumbered(version, set(range(len(version.parts) // 4, len(version.parts), 2)))
 
-    def question(self, tokens: int) -> Piece:
-        """A text of exactly so many tokens that nobody has seen. It begins with another token than the one before it:
-        else a part of it would be there.
+    def question(self, tokens: int, version: Version) -> Piece:
+        """A text of exactly so many tokens that nobody has seen after this version. As long as the tokenizer has enough of
+        them, it begins with another token than every question before it: else a part of it would be there, and less than
+        all of it would be computed.
         """
-        found = self._texts.take(tokens)
-        for _ in range(_TRIES):
-            if found.ids[0] != self._began:
-                break
-            found = self._texts.take(tokens)
-        self._began = found.ids[0]
+        began = self._began[version.token_hash]
+        found = self._texts.take(tokens, began)
+        began.add(found.ids[0])
         return found
 
     def of_folder(self, root: Path, contents: Mapping[str, bytes], max_tokens: int) -> Version:
@@ -142,12 +142,19 @@ class Versions:
         self._number += 1
         return self._number
 
-    def _body(self, tokens: int) -> str:
+    def _filled(self, empty: File, tokens: int) -> File:
+        """The file with a body, so that it has so many tokens in all: where frame and body meet, there may be more or fewer
+        than those of each by itself. Raises RuntimeError if there is no such text.
+        """
+        room = max(1, tokens - len(self._tokens(empty.framed)))
+        whole = len(self._tokens(empty.framed)) + room
         for _ in range(_TRIES):
-            text = self._texts.take(tokens).text
-            if not isinstance(classify.by_content("a.py", text.encode()), LeftOut):
-                return text
-        raise RuntimeError("no text was found that may stand in a prompt")
+            filled = replace(empty, body=self._texts.take(room).text)
+            over = len(self._tokens(filled.framed)) - whole
+            if not over and not isinstance(classify.by_content("a.py", filled.body.encode()), LeftOut):
+                return filled
+            room = max(1, room - over)
+        raise RuntimeError(f"no text of {room} tokens was found that may stand in a prompt")
 
 
 def token_hash(ids: Sequence[int]) -> str:

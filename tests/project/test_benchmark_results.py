@@ -29,6 +29,7 @@ from benchmark.results import (
     Report,
     Row,
     SideFacts,
+    Way,
     as_csv,
     decoded,
     encoded,
@@ -70,7 +71,11 @@ def report(*rows: Row, **fields: Any) -> Report:
         began="2026-01-01T00:00:00+00:00",
         seconds=1.0,
         asked={"quick": "True"},
-        machine=Machine("a CPU", 2, ["avx2"], 1 << 33, "Linux", "3.11", 0.1),
+        machine=Machine(
+            *("a CPU", 2, ["avx2"], 1 << 33, "Linux", "3.11", 0.1),
+            chosen={"num_threads": "2"},
+            ways=[Way({"num_threads": "2"}, 300.0, 50.0, 9.0)],
+        ),
         model=ModelFacts("a.gguf", "00", 1, 1, 1, "llama-cpp", "1", ["CPU"], {"num_threads": "2"}),
         texts_digest="00",
         sides=sides,
@@ -162,6 +167,11 @@ def changed(path: list[str | int], value: object) -> bytes:
         (["rows", 0, "metric"], "luck"),
         (["sides", 1, "name"], "sessiond"),
         (["machine", "cpu"], "x" * 1000),
+        (
+            ["machine", "ways"],
+            [{"settings": {}, "bulk_tokens_per_second": -1, "small_ms": 1, "single_ms": 1}],
+        ),
+        (["machine", "chosen"], {"num_threads": 2}),
         (["seconds"], None),
     ],
 )

@@ -10,10 +10,20 @@ from typing import Any
 import pytest
 from tests.adapters.tiny_models import plain
 
+from benchmark.classes import SUFFIX
 from benchmark.command import main
 from benchmark.results import Report, Row, read
 
 ROOT = Path(__file__).resolve().parents[2]
+WARM = {
+    "second and later clients": SUFFIX,
+    **{f"suffix of {tokens}": tokens for tokens in (1, 16, 64, 256)},
+    "undo": SUFFIX,
+    "edit in the middle, then thinking": SUFFIX,
+    "branch switch back": SUFFIX,
+    "branch switch there again": SUFFIX,
+}
+"""Rows of turns whose prefix is there, and the tokens of the suffix, which are all that is computed."""
 
 
 def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -82,21 +92,22 @@ def test_a_quick_run_measures_every_kind_of_turn(tmp_path: Path, tiny: Path) -> 
     ]
     report = read(out / "results.json")
     assert str(tmp_path) not in (out / "results.json").read_text()
+    assert (report.machine.chosen, report.sides[0].flags) == ({}, ["serve", "--no-measure"])
     rows = rows_of(report)
-    depth = max(row.prefix_tokens for row in rows.values())
+    assert {row.prefix_tokens for row in rows.values()} == {400}
     for side in ("sessiond", "floor"):
-        [(computed, known, back)] = {
-            (computed >= 380, known < 20, back) for computed, known, back in counts(rows["cold"], side)
-        }
-        assert (computed, known, back) == (True, True, 0)
-        assert {computed for computed, _, _ in counts(rows["suffix of 64"], side)} <= set(range(48, 65))
-        assert all(computed <= 16 for computed, _, _ in counts(rows["undo"], side))
+        # Every cold prefix begins with the frame of a file.
+        assert {
+            (computed + known, known < 20, back) for computed, known, back in counts(rows["cold"], side)
+        } == {(400 + SUFFIX, True, 0)}
+        for label, tokens in WARM.items():
+            assert {(computed, known + back) for computed, known, back in counts(rows[label], side)} == {
+                (tokens, 400)
+            }, label
         assert all(
-            depth * 0.3 < computed < depth * 0.7
+            400 * 0.3 < computed < 400 * 0.7
             for computed, _, _ in counts(rows["edit in the middle, asked at once"], side)
         )
-        thought = rows["edit in the middle, then thinking"]
-        assert all(computed <= 16 for computed, _, _ in counts(thought, side))
     assert [row.name for row in report.caching][:2] == ["reset", "eval"]
     assert "cold" in done.stdout and "of the floor" in done.stdout
     shown = bench("show", out / "results.json")
@@ -107,7 +118,7 @@ def test_a_quick_run_measures_every_kind_of_turn(tmp_path: Path, tiny: Path) -> 
 def test_restart_memory_and_a_day_are_measured(tmp_path: Path, tiny: Path, repository: Path) -> None:
     out = tmp_path / "out"
     given = ["--classes", "restart,memory,day", "--no-peer", "--depths", "400", "--minutes", "0.6"]
-    given += ["--clients", "2", "--commits", "2"]
+    given += ["--clients", "2", "--commits", "2", "--no-measure"]
     done = bench(*given, "--repo", repository, "--model", tiny, "--out", out)
     assert done.returncode == 0, done.stderr
     report = read(out / "results.json")
@@ -130,13 +141,25 @@ def test_restart_memory_and_a_day_are_measured(tmp_path: Path, tiny: Path, repos
 @pytest.mark.timeout(300)
 def test_without_a_model_file_the_floor_is_told_to_be_missing(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    given = ["--quick", "--no-peer", "--classes", "suffix", "--depths", "200", "--minutes", "0.2"]
+    given = [
+        "--quick",
+        "--no-peer",
+        "--classes",
+        "suffix",
+        "--depths",
+        "200",
+        "--minutes",
+        "0.2",
+        "--measure",
+    ]
     done = bench(*given, "--model", "scripted-kv:", "--plant", "20", "--out", out)
     assert done.returncode == 0, done.stderr
     report = read(out / "results.json")
     assert set(rows_of(report)) == {f"suffix of {tokens}" for tokens in (1, 16, 64, 256)}
     assert all("no file" in row.not_measured["floor"] for row in report.rows)
     assert "planted=0.2" in report.sides[0].flags
+    assert report.machine.ways == []
+    assert any("nothing to choose" in told for told in report.not_measured)
     checked = bench("check", out / "results.json", out / "results.json")
     assert checked.returncode == 2
     assert "nothing can be said" in checked.stdout

@@ -7,6 +7,7 @@ import socketserver
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,16 @@ from tests.adapters.tiny_models import plain
 from benchmark.classes import CLASSES, DEPTHS, SUFFIX, SUFFIXES, Desk, fitting, scenarios, window_of
 from benchmark.day import files_of
 from benchmark.floor import Floor
-from benchmark.floor_loop import Caching, common
+from benchmark.floor_loop import Ask, Caching, Loop, Setup, common
 from benchmark.memory import fields_of, mapped_pss, meaning
 from benchmark.peer_server import DEFAULT, FULL, SPLIT, UNIFIED, LlamaServer
 from benchmark.prompt_caching import STEPS, summed
 from benchmark.results import MemoryRow
 from benchmark.sides import Event, Runtime, Work, perform
+from benchmark.texts import Piece
 from benchmark.took import NotMeasured
-from benchmark.unix_http import Address
+from benchmark.unix_http import Address, ServerError
 from benchmark.versions import File, Version, Versions, token_hash
-from compare_server import ServerError
-from compare_texts import Piece
 
 
 @pytest.fixture
@@ -83,6 +83,28 @@ def test_the_floor_computes_what_nobody_could_have(floor: Floor) -> None:
     assert counts(floor, Event(version(*A), (piece(4, 5),))) == (2, 100, 0)
 
 
+@pytest.mark.parametrize("kept_states", [0, 2])
+def test_the_floor_computes_the_same_in_batches_of_any_size(tmp_path: Path, kept_states: int) -> None:
+    model = tmp_path / "tiny.gguf"
+    plain(model)
+    runs = [(0, 0, A), (1, 0, A[:7]), (2, 0, B)]
+    sampled = {
+        size: Loop(Setup(replace(runtime(model), num_batch=size), 1000, 3, kept_states))._decode(runs)
+        for size in (512, 40)
+    }
+    assert len(sampled[512]) == len(runs)
+    assert sampled[40] == sampled[512]
+
+
+def test_a_floor_that_keeps_no_states_restores_them_all_the_same(tmp_path: Path) -> None:
+    model = tmp_path / "tiny.gguf"
+    plain(model)
+    loop, prefix = Loop(Setup(runtime(model), 1000, 2, kept_states=0)), A * 3
+    ran = loop.run(Ask(prefix, ((7, 8),), 3, restore=True))
+    assert (len(ran.streams), len(ran.streams[0]), len(loop._states)) == (1, 3, 0)
+    assert loop._stands == (*prefix, 7, 8)
+
+
 def test_the_floor_answers_many_at_once(floor: Floor) -> None:
     took = perform(floor, Event(version(*A), (piece(7, 8), piece(9), piece(3, 4, 5)), answer=4))
     assert took.prefilled_tokens == 100 + 6
@@ -132,7 +154,7 @@ def test_common_beginnings(a: str, b: str, shared: int) -> None:
 class OneText:
     """Texts that are long enough, with a token for each character."""
 
-    def take(self, tokens: int) -> Piece:
+    def take(self, tokens: int, unlike: object = ()) -> Piece:
         return Piece("x" * tokens, tuple(range(tokens)))
 
 
@@ -140,9 +162,10 @@ def versions() -> Versions:
     return Versions(OneText(), lambda text: [ord(char) for char in text])  # type: ignore[arg-type]
 
 
-def test_a_version_has_about_its_depth_and_is_its_files() -> None:
-    made = versions().fresh(4000)
-    assert 4000 * 0.97 < len(made.ids) <= 4000
+@pytest.mark.parametrize("depth", [128, 1000, 4001])
+def test_a_version_has_its_depth_and_is_its_files(depth: int) -> None:
+    made = versions().fresh(depth)
+    assert len(made.ids) == depth
     assert made.text == "".join(chr(token) for token in made.ids)
     assert all(content.decode() in made.text for content in made.contents.values())
     assert [file.path for file in made.parts] == sorted(made.contents)

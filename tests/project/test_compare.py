@@ -9,12 +9,17 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.adapters.tiny_models import plain
 
+from benchmark.at_once import at_once
+from benchmark.llama_server import ServerTurn
+from benchmark.load import OtherLoad
+from benchmark.stamps import together
+from benchmark.turns import Turn, greedy
+from benchmark.unix_http import ServerError, event_of
 from compare_bench import Sizes
-from compare_load import OtherLoad
-from compare_ours import Turn, at_once, greedy
-from compare_server import Flags, ServerError, ServerTurn, event_of
-from compare_verdict import Outcome, missed, rounded, table, together
+from compare_server import Flags
+from compare_verdict import Outcome, missed, rounded, table
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {
@@ -168,6 +173,26 @@ def test_it_runs_against_a_daemon_and_says_what_it_found() -> None:
     assert [target["met"] for target in counts] == [True, True]
     assert done.returncode == any(not target["met"] for target in found["targets"])
     assert [each["scenario"] for each in found["not_measured"]] == ["hot"]
+
+
+def test_many_sessions_run_beside_the_bare_loop(tmp_path: Path) -> None:
+    plain(tmp_path / "tiny.gguf", layers=1)
+    sizes = ["--prefix", "200", "--sessions", "3", "--rounds", "2", "--repeats", "2", "--answer", "8"]
+    given = ["--no-peer", "--model", str(tmp_path / "tiny.gguf"), "--only", "eight,streams"]
+    done = compare(*given, *sizes)
+    found = json.loads(done.stdout)
+    assert found["faults"] == {}
+    [computed, _] = found["targets"]
+    assert (computed["name"], computed["met"]) == ("prefilled / (prefix + suffixes)", True)
+    eight, streams = (found["scenarios"][name] for name in ("eight", "streams"))
+    assert [ms > 0 for ms in eight["bare_ms"]] == [True] * 2
+    assert [speed > 0 for speed in streams["bare"]["tokens_per_second"]] == [True] * 2
+
+
+def test_without_a_model_file_there_is_no_bare_loop() -> None:
+    done = compare("--no-peer", "--model", "scripted-kv:", "--only", "streams", "--prefix", "200")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["faults"] == {"streams": "NotMeasured: the model cannot be loaded"}
 
 
 @pytest.mark.parametrize("wrong", [["--only", "nine"], ["--switches", "2"]])

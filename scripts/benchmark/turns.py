@@ -1,21 +1,17 @@
-"""The daemon's side of a comparison: turns through its socket, timed where the client sees them."""
+"""Turns of the daemon through its socket, timed where the client sees them."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
+from benchmark.stamps import token_ms
 from sessiond.client import Client, Config, DecodeConfig, PrefixInput, Session, SessiondError
 from sessiond.v1.config_pb2 import LogitBias
 from sessiond.v1.context_pb2 import PrefixStatus, StreamChunk, SuffixStatus
-
-Result = TypeVar("Result")
 
 ROOM = 512
 """Tokens of a session's window beside what is put into it."""
@@ -54,8 +50,7 @@ class Turn:
     @property
     def token_ms(self) -> float:
         """Each token after the first; 0 if there was none."""
-        after = sum(count for _, count in self.stamps[1:])
-        return (self.stamps[-1][0] - self.first_at) * 1e3 / after if after else 0.0
+        return token_ms(self.stamps)
 
     def take(self, chunk: StreamChunk) -> None:
         """Note a chunk that came just now."""
@@ -115,25 +110,3 @@ def _close(session: Session) -> None:
     """End a session. One that cannot be ended has failed before, and that is told."""
     with suppress(SessiondError, TimeoutError):
         session.close(timeout=CLOSE_SECONDS)
-
-
-def at_once(acts: Sequence[Callable[[], Result]]) -> tuple[float, list[Result]]:
-    """Begin all acts at one moment, each in a thread. That moment, and what they return, in their order. Whoever ends
-    this early, with a signal or by the first act that fails, does not wait for the others.
-    """
-    gate = threading.Barrier(len(acts) + 1)
-
-    def go(act: Callable[[], Result], result: Future[Result]) -> None:
-        gate.wait()
-        try:
-            result.set_result(act())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
-            result.set_exception(error)
-
-    results: list[Future[Result]] = []
-    for act in acts:
-        results.append(result := Future[Result]())
-        threading.Thread(target=go, args=(act, result), daemon=True).start()
-    gate.wait()
-    begun = time.perf_counter()
-    return begun, [result.result() for result in results]

@@ -1,0 +1,28 @@
+"""When the tokens of an answer came, and how fast that was. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Stamps = Sequence[tuple[float, int]]
+"""When tokens of one stream came, in seconds of one clock, and how many."""
+
+
+def token_ms(stamps: Stamps) -> float:
+    """Milliseconds for each token after the first that came; 0 if there was none."""
+    after = sum(count for _, count in stamps[1:])
+    return (stamps[-1][0] - stamps[0][0]) * 1e3 / after if after else 0.0
+
+
+def together(streams: Sequence[Stamps]) -> float:
+    """Tokens a second of all streams, over the time in which every one of them was decoding: from the first token of
+    the last to begin until the last token of the first to end. 0 where there was no such time.
+    """
+    if not all(streams):
+        return 0.0
+    start = max(stamps[0][0] for stamps in streams)
+    end = min(stamps[-1][0] for stamps in streams)
+    if end <= start:
+        return 0.0
+    came = sum(count for stamps in streams for at, count in stamps if start < at <= end)
+    return came / (end - start)
