@@ -6,7 +6,8 @@ No question is asked and nothing is kept hot: what counts is how many tokens eac
     .venv/bin/python scripts/replay_order.py [--repo FOLDER]
 
 asks no daemon either: it takes orders at several commits of a history, and prints as one JSON object what the saves after
-each cost under them, as shares of what they cost in the order of paths. That takes seconds.
+each cost under them, as shares of what they cost in the order of paths: also where an order is taken while a commit is half
+written, with and without what no commit holds yet. That takes seconds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import statistics
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +25,7 @@ from replay_git import CONFIG_FILE, History, NoHistory
 from replay_plan import Kind, Step
 from replay_records import Day, Question
 from replay_scratch import Scratch
-from replay_splits import RULES, Version, ratios
+from replay_splits import RULES, Version, ratios, while_writing
 from sessiond.client import Client, Config
 from sessiond.daemon.workspace import classify
 from sessiond.v1.context_pb2 import PrefixStatus, WorkspaceInput
@@ -31,6 +33,9 @@ from sessiond.v1.context_pb2 import PrefixStatus, WorkspaceInput
 SPLITS = (0.25, 0.33, 0.42, 0.5, 0.58, 0.67, 0.75)
 """Shares of the history after which an order is taken."""
 MOST_COMMITS = 1_000
+HORIZONS = {"3 commits": 3, "10 commits": 10, "all commits": MOST_COMMITS}
+FEW = 6
+"""Commits at either end of a history that say too little."""
 
 
 def two_orders(
@@ -91,8 +96,24 @@ def main() -> int:
     indices = sorted({int(len(versions) * share) for share in SPLITS} - {0, len(versions) - 1})
     found = {index: ratios(versions, index) for index in indices}
     table = {name: {str(index): round(found[index][name], 3) for index in indices} for name in RULES}
-    print(json.dumps({"commits": len(versions), "cost_of_path_order": table}, indent=2))
+    told = {"commits": len(versions), "cost_of_path_order": table, "half_written": _half_written(versions)}
+    print(json.dumps(told, indent=2))
     return 0 if all(each["daemon"] < each["path"] for each in found.values()) else 1
+
+
+def _half_written(versions: list[Version]) -> dict[str, dict[str, float]]:
+    """Means over all commits that are not the first or last few, by how many commits an order is judged by."""
+    found: dict[str, dict[str, float]] = {}
+    for name, horizon in HORIZONS.items():
+        pairs = [while_writing(versions, at, horizon) for at in range(FEW, len(versions) - FEW)]
+        if pairs:
+            found[name] = {
+                "commits_alone": round(statistics.mean(pair[0] for pair in pairs), 3),
+                "daemon": round(statistics.mean(pair[1] for pair in pairs), 3),
+                "cheaper": sum(with_it < without for without, with_it in pairs),
+                "dearer": sum(with_it > without for without, with_it in pairs),
+            }
+    return found
 
 
 def _versions(repo: Path) -> list[Version]:

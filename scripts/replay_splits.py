@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from replay_hunks import changes, stages
 from sessiond.daemon.workspace.commits import HALF_LIFE, MAX_CHANGES
+from sessiond.daemon.workspace.edits import Edits
 from sessiond.daemon.workspace.order import BY_PATH, Order
 
 Version: TypeAlias = Mapping[str, bytes]
@@ -40,6 +41,37 @@ def ratios(versions: Sequence[Version], split: int) -> dict[str, float]:
     weights = counted(versions[: split + 1])
     costs = {name: _cost(rule(sizes, weights), versions[split:]) for name, rule in RULES.items()}
     return {name: cost / costs["path"] if costs["path"] else 0.0 for name, cost in costs.items()}
+
+
+def while_writing(versions: Sequence[Version], at: int, horizon: int) -> tuple[float, float]:
+    """What a save costs where an order is taken while the commit behind the version `at` is half written, of what it costs
+    in the order of paths: with the commits alone, and with what no commit holds yet, as the daemon does. Judged by the
+    saves of so many commits.
+    """
+    tree = half_written(versions[at], versions[at + 1])
+    judged = [tree, *versions[at + 1 : at + 1 + horizon]]
+    sizes = {path: len(content) for path, content in tree.items()}
+    weights = counted(versions[: at + 1])
+    edits = Edits(weights, {path: len(content) for path, content in versions[at].items()})
+    by_path = _cost(BY_PATH, judged)
+    orders = Order.of(sizes, weights), Order.of(sizes, edits.counted(sizes))
+    without, with_it = (_cost(order, judged) / by_path if by_path else 0.0 for order in orders)
+    return without, with_it
+
+
+def half_written(before: Version, after: Version) -> Version:
+    """The first half of the files that a commit changes, each half-way."""
+    tree = dict(before)
+    touched = list(changes(before, after).items())
+    for path, content in touched[: (len(touched) + 1) // 2]:
+        if content is None:
+            del tree[path]
+        elif path in before:
+            steps = [step for step in stages(before[path], content) if step is not None]
+            tree[path] = steps[(len(steps) - 1) // 2]
+        else:
+            tree[path] = content[: max(1, len(content) // 2)]
+    return tree
 
 
 def counted(versions: Sequence[Version]) -> dict[str, float]:

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from replay_splits import RULES, Version, by_own_figure, counted, ratios
+from replay_splits import (
+    RULES,
+    Version,
+    by_own_figure,
+    counted,
+    half_written,
+    ratios,
+    while_writing,
+)
 from sessiond.daemon.workspace.commits import HALF_LIFE, MAX_CHANGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +50,23 @@ def test_what_was_foreseen_costs_less_and_what_was_not_costs_more() -> None:
     assert foreseen["daemon"] == foreseen["edits per byte"] == pytest.approx(500 / 2_500)
     surprised = ratios(history(*"aaaccc"), 3)
     assert surprised["daemon"] == pytest.approx(1_500 / 500)
+
+
+def test_half_of_a_commit_is_written_half_way() -> None:
+    before = {"a": b"1\n2\n3\n", "b": b"1\n", "c": b"1\n"}
+    after = {"a": b"0\n2\n4\n", "b": b"1\n", "d": b"12345678", "e": b"new"}
+    tree = half_written(before, after)
+    assert tree["b"] == before["b"]
+    assert sum(tree.get(path) != content for path, content in before.items()) + ("d" in tree) == 2
+    assert "e" not in tree and tree != after
+
+
+def test_what_is_being_written_is_edited_next() -> None:
+    versions = history(*"aaa")
+    for number in range(4, 10):
+        versions.append({**versions[-1], "b": versions[-1]["b"] + text(number)})
+    without, with_it = while_writing(versions, 3, 6)
+    assert with_it < without
 
 
 def test_a_new_file_is_dear_where_it_stands_among_others_and_not_at_the_end() -> None:
