@@ -31,7 +31,8 @@ from sessiond.daemon.catalog import ModelCatalog
 from sessiond.daemon.logs import set_up_logs
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.content import common
-from sessiond.daemon.sessions.registry import OpenRequest, SessionRegistry
+from sessiond.daemon.sessions.open_request import OpenRequest
+from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.sessions.session import DecodeRequest, Session
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.statuses import PrefixStatus, Timings

@@ -13,7 +13,7 @@ from sessiond.v1 import errors
 EXPORTED = """
 AsyncClient AsyncSession AsyncStream AsyncWorkspace Client Config ContextManifest ContextOverflow DecodeConfig InvalidInput
 ManifestMismatch Message PermissionDenied PrefixInput SegmentInput Session SessionBusy SessionClosed SessionFatal
-SessionNotFound SessionUnavailable SessiondError Stream SuffixInput UnsupportedFeature Workspace prefix_input suffix_input
+SessionNotFound SessionUnavailable SessiondError Stream SuffixInput Tls UnsupportedFeature Workspace prefix_input suffix_input
 """.split()
 
 HEAVY = ("grpc", "rich", "google.protobuf", "platformdirs", "asyncio")

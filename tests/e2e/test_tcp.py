@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.e2e.daemon import Daemon, run_daemon, sentence_of, short_folder
@@ -39,7 +40,7 @@ def test_the_right_token_comes_in(guarded: Daemon, address: str) -> None:
 @pytest.mark.parametrize("way", ["tcp", "socket"])
 def test_a_wrong_token_learns_nothing(guarded: Daemon, address: str, token: str, way: str) -> None:
     existing = guarded.client.open_session(key="hidden")
-    to = {"address": address} if way == "tcp" else {"socket": str(guarded.socket)}
+    to: dict[str, Any] = {"address": address} if way == "tcp" else {"socket": str(guarded.socket)}
     with Client(**to, token=token, timeout=30) as client:
         told: list[str] = []
         for name in (existing.name, "sessions/unknown", "malformed/name"):

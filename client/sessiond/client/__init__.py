@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sessiond.client.aio import AsyncClient, AsyncSession, AsyncStream, AsyncWorkspace
     from sessiond.client.requests import prefix_input, suffix_input
     from sessiond.client.sync import Client, Session, Stream, Workspace
+    from sessiond.client.tls import Tls
     from sessiond.v1.config_pb2 import Config, DecodeConfig
     from sessiond.v1.context_pb2 import ContextManifest, Message, PrefixInput, SegmentInput, SuffixInput
     from sessiond.v1.errors import (
@@ -62,6 +63,7 @@ __all__ = [
     "SessiondError",
     "Stream",
     "SuffixInput",
+    "Tls",
     "UnsupportedFeature",
     "Workspace",
     "prefix_input",
@@ -72,6 +74,7 @@ _HOMES = {
     "sessiond.client.aio": ("AsyncClient", "AsyncSession", "AsyncStream", "AsyncWorkspace"),
     "sessiond.client.requests": ("prefix_input", "suffix_input"),
     "sessiond.client.sync": ("Client", "Session", "Stream", "Workspace"),
+    "sessiond.client.tls": ("Tls",),
     "sessiond.v1.config_pb2": ("Config", "DecodeConfig"),
     "sessiond.v1.context_pb2": ("ContextManifest", "Message", "PrefixInput", "SegmentInput", "SuffixInput"),
 }

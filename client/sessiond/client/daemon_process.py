@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sessiond.client.daemon_lock import is_locked, running_pid
 from sessiond.client.endpoint import TOKEN_VARIABLE, Endpoint
+from sessiond.client.private import make_folder, open_log
 from sessiond.v1.errors import SessionUnavailable, invalid
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def _end_loser(process: subprocess.Popen[bytes]) -> None:
 @contextlib.contextmanager
 def _open_log() -> Generator[int, None, None]:
     path = log_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    make_folder(path.parent)
+    log = open_log(path)
     try:
         yield log
     finally:
@@ -117,7 +118,7 @@ def _open_log() -> Generator[int, None, None]:
 
 def _spawn(endpoint: Endpoint, socket: Path, log: int) -> subprocess.Popen[bytes]:
     program = find_program()
-    socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(socket.parent)
     environ = dict(os.environ)
     if endpoint.token:  # also one that came as a flag: the daemon should ask for the token that we send
         environ[TOKEN_VARIABLE] = endpoint.token

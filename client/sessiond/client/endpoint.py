@@ -9,15 +9,18 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from sessiond.client.settings import read_settings
+from sessiond.client.tls import Credentials, Tls
 from sessiond.v1.errors import PermissionDenied, invalid
 
 SOCKET_VARIABLE = "SESSIOND_SOCKET"
 TOKEN_VARIABLE = "SESSIOND_TOKEN"  # noqa: S105 - the name of a variable, not a secret
+
+TLS_CA_VARIABLE = "SESSIOND_TLS_CA"
 
 # What fits into `sockaddr_un.sun_path` with its closing NUL. gRPC answers a longer one with an unclear error.
 MAX_SOCKET_BYTES = 107
@@ -32,6 +35,8 @@ class Endpoint:
     socket: Path | None
     address: str
     token: str = field(repr=False)
+    tls: Credentials | None = None
+    """With what an address is spoken to; None is without TLS."""
 
     @property
     def target(self) -> str:
@@ -50,12 +55,15 @@ def resolve_endpoint(
     address: str | None = None,
     token: str | None = None,
     *,
+    tls: Tls | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Endpoint:
-    """The daemon to speak to: a Unix socket's path, or `host:port` if `address` is given.
+    """The daemon to speak to: a Unix socket's path, or `host:port` if `address` is given, with TLS if `tls` is given or
+    SESSIOND_TLS_CA names an authority.
 
-    Raises InvalidInput for a path of more than 107 bytes, a malformed address, a token that no header can carry, or
-    both a socket and an address; PermissionDenied if the default socket lies in another user's folder.
+    Raises InvalidInput for a path of more than 107 bytes, a malformed address, a token that no header can carry, both a
+    socket and an address, TLS for a socket, or a TLS file that will not do; PermissionDenied if the default socket lies
+    in another user's folder.
     """
     token = environ.get(TOKEN_VARIABLE, "") if token is None else token
     if not all("!" <= letter <= "~" for letter in token):
@@ -65,7 +73,12 @@ def resolve_endpoint(
             raise invalid("address", "give either a socket or an address")
         if not _ADDRESS.fullmatch(address):
             raise invalid("address", f"{address!r} is not of the form host:port")
-        return Endpoint(None, address, token)
+        named = environ.get(TLS_CA_VARIABLE)
+        if named and (tls is None or tls.ca is None):
+            tls = replace(tls or Tls(), ca=named)
+        return Endpoint(None, address, token, tls.read() if tls is not None else None)
+    if tls is not None:
+        raise invalid("tls", "TLS is for an address; a socket is guarded by its folder")
     told = os.fspath(socket or "") or environ.get(SOCKET_VARIABLE) or read_settings().socket
     path = Path(told).expanduser().absolute() if told else _default_socket()
     length = len(os.fsencode(path))

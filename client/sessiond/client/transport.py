@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
+import grpc
+
 from sessiond.client.endpoint import Endpoint
 
 MESSAGE_BYTES: Final = 128 * 1024 * 1024
@@ -30,6 +32,12 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 VERSION_KEY: Final = "sessiond-version"
 
 Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
+
+
+def credentials_of(endpoint: Endpoint) -> grpc.ChannelCredentials | None:
+    """What a secure channel is made with; None where there is to be no TLS."""
+    tls = endpoint.tls
+    return None if tls is None else grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
 
 
 def call_metadata(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:

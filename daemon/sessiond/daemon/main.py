@@ -18,7 +18,23 @@ def cli() -> None:
 @cli.command()
 @click.option("--socket", type=click.Path(path_type=Path), help="Unix socket to listen on.")
 @click.option("--tcp", metavar="HOST:PORT", help="Also listen on this loopback address; needs a token.")
+@click.option(
+    "--tcp-beyond-loopback",
+    is_flag=True,
+    default=None,
+    help="Let --tcp be an address that other machines reach; needs TLS.",
+)
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate of the TCP port, as PEM.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="The certificate's key, as PEM.")
+@click.option(
+    "--tls-client-ca",
+    type=click.Path(path_type=Path),
+    help="Only clients with a certificate that this authority signed come in over TCP.",
+)
 @click.option("--token", metavar="TOKEN", help="What clients must send. Better given as SESSIOND_TOKEN.")
+@click.option(
+    "--metrics", metavar="HOST:PORT", help="Metrics over HTTP on this loopback address; needs a token."
+)
 @click.option("--model", metavar="NAME|PATH", help="The default model.")
 @click.option(
     "--model-dir",
@@ -32,11 +48,21 @@ def cli() -> None:
 @click.option("--num-ctx", type=int, help="Window of sessions that leave it open, in tokens.")
 @click.option("--kv-memory-mb", type=int, help="MiB that the cells of all workspaces may take together.")
 @click.option("--memory-tier-mb", type=int, help="MiB of KV that may be kept beside the cells of each model.")
+@click.option("--disk-tier-mb", type=int, help="MiB of KV that may be kept on the disk for each model.")
 @click.option(
     "--measure/--no-measure", default=None, help="Time a new model once, to run it as fast as it can."
 )
 @click.option("--max-sessions", type=int, help="Sessions that may be open at once.")
 @click.option("--max-message-bytes", type=int, help="The largest message that is taken.")
+@click.option("--max-calls", type=int, help="Calls that may run at once, watchers among them.")
+@click.option("--max-waiting-turns", type=int, help="Turns that may wait behind others of their sessions.")
+@click.option("--max-waiting-turns-each", type=int, help="Turns that may wait on one session.")
+@click.option(
+    "--stall-timeout",
+    "stall_timeout_s",
+    type=float,
+    help="Seconds that a client may take to send its request, and to take one part of an answer.",
+)
 @click.option("--stop-grace", "stop_grace_s", type=float, help="Seconds for running turns to end at SIGTERM.")
 @click.option("--log-format", type=click.Choice(["auto", "console", "json"]), help="How the log is written.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="What is logged.")

@@ -16,6 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from sessiond.daemon.engine.engine import Tiers
 from sessiond.daemon.machine import total_memory
 
 TIER_SHARE = 0.1
@@ -47,8 +48,17 @@ class Settings(BaseSettings):
     socket: Path = Field(default_factory=default_socket)
     tcp: str = ""
     """HOST:PORT on loopback, beside the socket; empty is off."""
+    tcp_beyond_loopback: bool = False
+    """Whether `tcp` may be an address that other machines reach; it needs TLS then."""
+    tls_cert: Path | None = None
+    """The certificate of the TCP port (PEM); with its key it switches TLS on."""
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """The authority (PEM) that must have signed the certificate of a client; without it clients need none."""
     token: str = ""
     """What clients must send, if anything."""
+    metrics: str = ""
+    """HOST:PORT on loopback where Prometheus finds metrics, behind the token; empty is off."""
     model: str = ""
     """The default model; empty is the embedded one."""
     model_dirs: list[Path] = Field(default_factory=list[Path])
@@ -60,6 +70,8 @@ class Settings(BaseSettings):
     """What the cells of all workspaces may take together, in MiB; 0 is what the machine has free, less a reserve."""
     memory_tier_mb: int | None = Field(default=None, ge=0, le=1 << 24)
     """What each engine may keep of KV that left its cells, in MiB; left open, it is a tenth of the machine's memory."""
+    disk_tier_mb: int = Field(default=8192, ge=0, le=1 << 24)
+    """What KV may take on the disk for each model, in MiB, so that it outlives the daemon; 0 keeps none."""
     measure: bool = True
     """Whether to measure once, when a model is first loaded on this machine, how it runs fastest."""
     keep_hot: bool = True
@@ -70,6 +82,14 @@ class Settings(BaseSettings):
     """The load average of a minute, for each CPU, above which it waits; 0 is no limit."""
     max_sessions: int = Field(default=16, ge=1, le=4096)
     max_message_bytes: int = Field(default=128 << 20, ge=1 << 16, le=1 << 30)
+    max_calls: int = Field(default=512, ge=8, le=1 << 16)
+    """Calls that may run at once, watchers among them."""
+    max_waiting_turns: int = Field(default=64, ge=1, le=1 << 16)
+    """Turns that may wait behind another one of their session, over all sessions."""
+    max_waiting_turns_each: int = Field(default=8, ge=1, le=1 << 16)
+    """The same for one session."""
+    stall_timeout_s: float = Field(default=60.0, gt=0.0, le=3600.0)
+    """Seconds that a client may take to send its request, and to take one part of an answer."""
     stop_grace_s: float = Field(default=10.0, ge=0.0, le=3600.0)
     """How long running turns may take to end after SIGTERM."""
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -80,6 +100,11 @@ class Settings(BaseSettings):
         if self.memory_tier_mb is not None:
             return self.memory_tier_mb << 20
         return int(total_memory() * TIER_SHARE)
+
+    def tiers(self) -> Tiers:
+        """Where each engine may keep KV that has no cells."""
+        folder = self.state_dir / "kv" if self.disk_tier_mb else None
+        return Tiers(self.memory_tier_bytes(), self.disk_tier_mb << 20, folder)
 
     @classmethod
     def settings_customise_sources(

@@ -25,13 +25,17 @@ _sym_db = _symbol_database.Default()
 from sessiond.v1 import config_pb2 as sessiond_dot_v1_dot_config__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessiond/v1/model_service.proto\x12\x0bsessiond.v1\x1a\x18sessiond/v1/config.proto\"\xbe\x01\n\x0c\x43\x61pabilities\x12\x0f\n\x07session\x18\x01 \x01(\x08\x12\r\n\x05\x65mbed\x18\x02 \x01(\x08\x12\x0c\n\x04\x66ork\x18\x03 \x01(\x08\x12\x10\n\x08truncate\x18\x04 \x01(\x08\x12\x10\n\x08snapshot\x18\x05 \x01(\x08\x12\x0f\n\x07grammar\x18\x06 \x01(\x08\x12\x10\n\x08logprobs\x18\x07 \x01(\x08\x12\x0b\n\x03\x66im\x18\x08 \x01(\x08\x12\x15\n\rdeterministic\x18\t \x01(\x08\x12\x15\n\rreports_reuse\x18\n \x01(\x08\"\xd5\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rabsolute_path\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x04 \x01(\t\x12\x17\n\x0f\x62\x61\x63kend_version\x18\x05 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x06 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x07 \x01(\t\x12/\n\x0c\x63\x61pabilities\x18\x08 \x01(\x0b\x32\x19.sessiond.v1.Capabilities\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12\x12\n\nparameters\x18\n \x01(\x03\x12\x14\n\x0cvocab_tokens\x18\x0b \x01(\x05\x12\x15\n\rnum_ctx_train\x18\x0c \x01(\x05\x12#\n\x06\x63onfig\x18\r \x01(\x0b\x32\x13.sessiond.v1.Config\x12\r\n\x05notes\x18\x0e \x03(\t\"{\n\tModelFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rabsolute_path\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x12\n\nis_default\x18\x05 \x01(\x08\x12\x11\n\tis_loaded\x18\x06 \x01(\x08\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.sessiond.v1.Model\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.sessiond.v1.ModelFile\"w\n\x0bMeasurement\x12#\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Config\x12\x1e\n\x16\x62ulk_tokens_per_second\x18\x02 \x01(\x01\x12\x10\n\x08small_ms\x18\x03 \x01(\x01\x12\x11\n\tsingle_ms\x18\x04 \x01(\x01\"~\n\x0cModelRuntime\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x13.sessiond.v1.Config\x12.\n\x0cmeasurements\x18\x03 \x03(\x0b\x32\x18.sessiond.v1.Measurement\x12\x0b\n\x03pid\x18\x04 \x01(\x05\"y\n\x0c\x41renaRuntime\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x16\n\x0eworkspace_root\x18\x03 \x01(\t\x12\r\n\x05\x63\x65lls\x18\x04 \x01(\x05\x12\x10\n\x08kv_bytes\x18\x05 \x01(\x03\x12\x15\n\rrunning_turns\x18\x06 \x01(\x05\"\x13\n\x11GetRuntimeRequest\"\xe3\x01\n\x12GetRuntimeResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.ModelRuntime\x12)\n\x06\x61renas\x18\x02 \x03(\x0b\x32\x19.sessiond.v1.ArenaRuntime\x12\x10\n\x08kv_bytes\x18\x03 \x01(\x03\x12\x15\n\rkv_free_bytes\x18\x04 \x01(\x03\x12\x15\n\rreserve_bytes\x18\x05 \x01(\x03\x12\x16\n\x0ekv_limit_bytes\x18\x06 \x01(\x03\x12\x1f\n\x17memory_tier_limit_bytes\x18\x07 \x01(\x03\"V\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rparse_special\x18\x03 \x01(\x08\x12\x0f\n\x07\x61\x64\x64_bos\x18\x04 \x01(\x08\"5\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x0e\n\x06pieces\x18\x02 \x03(\x0c\"5\n\x11\x44\x65tokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\",\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\";\n\rEmbedResponse\x12*\n\nembeddings\x18\x01 \x03(\x0b\x32\x16.sessiond.v1.Embedding2\xcd\x03\n\x0cModelService\x12G\n\x08GetModel\x12\x1c.sessiond.v1.GetModelRequest\x1a\x1d.sessiond.v1.GetModelResponse\x12M\n\nListModels\x12\x1e.sessiond.v1.ListModelsRequest\x1a\x1f.sessiond.v1.ListModelsResponse\x12M\n\nGetRuntime\x12\x1e.sessiond.v1.GetRuntimeRequest\x1a\x1f.sessiond.v1.GetRuntimeResponse\x12G\n\x08Tokenize\x12\x1c.sessiond.v1.TokenizeRequest\x1a\x1d.sessiond.v1.TokenizeResponse\x12M\n\nDetokenize\x12\x1e.sessiond.v1.DetokenizeRequest\x1a\x1f.sessiond.v1.DetokenizeResponse\x12>\n\x05\x45mbed\x12\x19.sessiond.v1.EmbedRequest\x1a\x1a.sessiond.v1.EmbedResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessiond/v1/model_service.proto\x12\x0bsessiond.v1\x1a\x18sessiond/v1/config.proto\"\xbe\x01\n\x0c\x43\x61pabilities\x12\x0f\n\x07session\x18\x01 \x01(\x08\x12\r\n\x05\x65mbed\x18\x02 \x01(\x08\x12\x0c\n\x04\x66ork\x18\x03 \x01(\x08\x12\x10\n\x08truncate\x18\x04 \x01(\x08\x12\x10\n\x08snapshot\x18\x05 \x01(\x08\x12\x0f\n\x07grammar\x18\x06 \x01(\x08\x12\x10\n\x08logprobs\x18\x07 \x01(\x08\x12\x0b\n\x03\x66im\x18\x08 \x01(\x08\x12\x15\n\rdeterministic\x18\t \x01(\x08\x12\x15\n\rreports_reuse\x18\n \x01(\x08\"\xd5\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rabsolute_path\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x04 \x01(\t\x12\x17\n\x0f\x62\x61\x63kend_version\x18\x05 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x06 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x07 \x01(\t\x12/\n\x0c\x63\x61pabilities\x18\x08 \x01(\x0b\x32\x19.sessiond.v1.Capabilities\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12\x12\n\nparameters\x18\n \x01(\x03\x12\x14\n\x0cvocab_tokens\x18\x0b \x01(\x05\x12\x15\n\rnum_ctx_train\x18\x0c \x01(\x05\x12#\n\x06\x63onfig\x18\r \x01(\x0b\x32\x13.sessiond.v1.Config\x12\r\n\x05notes\x18\x0e \x03(\t\"{\n\tModelFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rabsolute_path\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x12\n\nis_default\x18\x05 \x01(\x08\x12\x11\n\tis_loaded\x18\x06 \x01(\x08\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.sessiond.v1.Model\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.sessiond.v1.ModelFile\"w\n\x0bMeasurement\x12#\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Config\x12\x1e\n\x16\x62ulk_tokens_per_second\x18\x02 \x01(\x01\x12\x10\n\x08small_ms\x18\x03 \x01(\x01\x12\x11\n\tsingle_ms\x18\x04 \x01(\x01\"~\n\x0cModelRuntime\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x13.sessiond.v1.Config\x12.\n\x0cmeasurements\x18\x03 \x03(\x0b\x32\x18.sessiond.v1.Measurement\x12\x0b\n\x03pid\x18\x04 \x01(\x05\"y\n\x0c\x41renaRuntime\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x16\n\x0eworkspace_root\x18\x03 \x01(\t\x12\r\n\x05\x63\x65lls\x18\x04 \x01(\x05\x12\x10\n\x08kv_bytes\x18\x05 \x01(\x03\x12\x15\n\rrunning_turns\x18\x06 \x01(\x05\";\n\x0b\x46irstTokens\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05turns\x18\x02 \x01(\x03\x12\x0f\n\x07mean_ms\x18\x03 \x01(\x01\"\x81\x01\n\x08\x44iskTier\x12\x0c\n\x04open\x18\x01 \x01(\x05\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x13\n\x0blimit_bytes\x18\x04 \x01(\x03\x12\x15\n\rwaiting_bytes\x18\x05 \x01(\x03\x12\x16\n\x0e\x66\x61iled_entries\x18\x06 \x01(\x03\"\xe8\x03\n\x08\x41\x63tivity\x12\x11\n\tuptime_ms\x18\x01 \x01(\x01\x12\x10\n\x08sessions\x18\x02 \x01(\x05\x12\x15\n\rbusy_sessions\x18\x03 \x01(\x05\x12\x14\n\x0cqueue_length\x18\x04 \x01(\x05\x12\x15\n\rqueue_wait_ms\x18\x05 \x01(\x01\x12\r\n\x05turns\x18\x06 \x01(\x03\x12\x14\n\x0c\x66\x61iled_turns\x18\x07 \x01(\x03\x12\x15\n\rreused_tokens\x18\x08 \x01(\x03\x12\x17\n\x0frestored_tokens\x18\t \x01(\x03\x12\x18\n\x10prefilled_tokens\x18\n \x01(\x03\x12\x18\n\x10generated_tokens\x18\x0b \x01(\x03\x12.\n\x0c\x66irst_tokens\x18\x0c \x03(\x0b\x32\x18.sessiond.v1.FirstTokens\x12\x16\n\x0e\x64ropped_tokens\x18\r \x01(\x03\x12\x17\n\x0fkeep_hot_tokens\x18\x0e \x01(\x03\x12\x19\n\x11superseded_tokens\x18\x0f \x01(\x03\x12\x15\n\rengine_deaths\x18\x10 \x01(\x05\x12\x17\n\x0f\x65ngine_restarts\x18\x11 \x01(\x05\x12\x19\n\x11memory_tier_bytes\x18\x12 \x01(\x03\x12#\n\x04\x64isk\x18\x13 \x01(\x0b\x32\x15.sessiond.v1.DiskTier\"\x8d\x01\n\x0c\x42\x61\x63kendFacts\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x17\n\x0f\x62\x61\x63kend_version\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x12\n\nparameters\x18\x05 \x01(\x03\x12\x15\n\rnum_ctx_train\x18\x06 \x01(\x05\"\xa4\x02\n\x0cSupportFacts\x12\x39\n\x08settings\x18\x01 \x03(\x0b\x32\'.sessiond.v1.SupportFacts.SettingsEntry\x12\x39\n\x08versions\x18\x02 \x03(\x0b\x32\'.sessiond.v1.SupportFacts.VersionsEntry\x12\x0f\n\x07metrics\x18\x03 \x01(\t\x12+\n\x08\x62\x61\x63kends\x18\x04 \x03(\x0b\x32\x19.sessiond.v1.BackendFacts\x1a/\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\")\n\x11GetRuntimeRequest\x12\x14\n\x0cwith_support\x18\x01 \x01(\x08\"\xb8\x02\n\x12GetRuntimeResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.ModelRuntime\x12)\n\x06\x61renas\x18\x02 \x03(\x0b\x32\x19.sessiond.v1.ArenaRuntime\x12\x10\n\x08kv_bytes\x18\x03 \x01(\x03\x12\x15\n\rkv_free_bytes\x18\x04 \x01(\x03\x12\x15\n\rreserve_bytes\x18\x05 \x01(\x03\x12\x16\n\x0ekv_limit_bytes\x18\x06 \x01(\x03\x12\x1f\n\x17memory_tier_limit_bytes\x18\x07 \x01(\x03\x12\'\n\x08\x61\x63tivity\x18\x08 \x01(\x0b\x32\x15.sessiond.v1.Activity\x12*\n\x07support\x18\t \x01(\x0b\x32\x19.sessiond.v1.SupportFacts\"V\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rparse_special\x18\x03 \x01(\x08\x12\x0f\n\x07\x61\x64\x64_bos\x18\x04 \x01(\x08\"5\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x0e\n\x06pieces\x18\x02 \x03(\x0c\"5\n\x11\x44\x65tokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\",\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\";\n\rEmbedResponse\x12*\n\nembeddings\x18\x01 \x03(\x0b\x32\x16.sessiond.v1.Embedding2\xcd\x03\n\x0cModelService\x12G\n\x08GetModel\x12\x1c.sessiond.v1.GetModelRequest\x1a\x1d.sessiond.v1.GetModelResponse\x12M\n\nListModels\x12\x1e.sessiond.v1.ListModelsRequest\x1a\x1f.sessiond.v1.ListModelsResponse\x12M\n\nGetRuntime\x12\x1e.sessiond.v1.GetRuntimeRequest\x1a\x1f.sessiond.v1.GetRuntimeResponse\x12G\n\x08Tokenize\x12\x1c.sessiond.v1.TokenizeRequest\x1a\x1d.sessiond.v1.TokenizeResponse\x12M\n\nDetokenize\x12\x1e.sessiond.v1.DetokenizeRequest\x1a\x1f.sessiond.v1.DetokenizeResponse\x12>\n\x05\x45mbed\x12\x19.sessiond.v1.EmbedRequest\x1a\x1a.sessiond.v1.EmbedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.model_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SUPPORTFACTS_SETTINGSENTRY']._loaded_options = None
+  _globals['_SUPPORTFACTS_SETTINGSENTRY']._serialized_options = b'8\001'
+  _globals['_SUPPORTFACTS_VERSIONSENTRY']._loaded_options = None
+  _globals['_SUPPORTFACTS_VERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_CAPABILITIES']._serialized_start=75
   _globals['_CAPABILITIES']._serialized_end=265
   _globals['_MODEL']._serialized_start=268
@@ -52,24 +56,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELRUNTIME']._serialized_end=1155
   _globals['_ARENARUNTIME']._serialized_start=1157
   _globals['_ARENARUNTIME']._serialized_end=1278
-  _globals['_GETRUNTIMEREQUEST']._serialized_start=1280
-  _globals['_GETRUNTIMEREQUEST']._serialized_end=1299
-  _globals['_GETRUNTIMERESPONSE']._serialized_start=1302
-  _globals['_GETRUNTIMERESPONSE']._serialized_end=1529
-  _globals['_TOKENIZEREQUEST']._serialized_start=1531
-  _globals['_TOKENIZEREQUEST']._serialized_end=1617
-  _globals['_TOKENIZERESPONSE']._serialized_start=1619
-  _globals['_TOKENIZERESPONSE']._serialized_end=1672
-  _globals['_DETOKENIZEREQUEST']._serialized_start=1674
-  _globals['_DETOKENIZEREQUEST']._serialized_end=1727
-  _globals['_DETOKENIZERESPONSE']._serialized_start=1729
-  _globals['_DETOKENIZERESPONSE']._serialized_end=1763
-  _globals['_EMBEDREQUEST']._serialized_start=1765
-  _globals['_EMBEDREQUEST']._serialized_end=1809
-  _globals['_EMBEDDING']._serialized_start=1811
-  _globals['_EMBEDDING']._serialized_end=1838
-  _globals['_EMBEDRESPONSE']._serialized_start=1840
-  _globals['_EMBEDRESPONSE']._serialized_end=1899
-  _globals['_MODELSERVICE']._serialized_start=1902
-  _globals['_MODELSERVICE']._serialized_end=2363
+  _globals['_FIRSTTOKENS']._serialized_start=1280
+  _globals['_FIRSTTOKENS']._serialized_end=1339
+  _globals['_DISKTIER']._serialized_start=1342
+  _globals['_DISKTIER']._serialized_end=1471
+  _globals['_ACTIVITY']._serialized_start=1474
+  _globals['_ACTIVITY']._serialized_end=1962
+  _globals['_BACKENDFACTS']._serialized_start=1965
+  _globals['_BACKENDFACTS']._serialized_end=2106
+  _globals['_SUPPORTFACTS']._serialized_start=2109
+  _globals['_SUPPORTFACTS']._serialized_end=2401
+  _globals['_SUPPORTFACTS_SETTINGSENTRY']._serialized_start=2305
+  _globals['_SUPPORTFACTS_SETTINGSENTRY']._serialized_end=2352
+  _globals['_SUPPORTFACTS_VERSIONSENTRY']._serialized_start=2354
+  _globals['_SUPPORTFACTS_VERSIONSENTRY']._serialized_end=2401
+  _globals['_GETRUNTIMEREQUEST']._serialized_start=2403
+  _globals['_GETRUNTIMEREQUEST']._serialized_end=2444
+  _globals['_GETRUNTIMERESPONSE']._serialized_start=2447
+  _globals['_GETRUNTIMERESPONSE']._serialized_end=2759
+  _globals['_TOKENIZEREQUEST']._serialized_start=2761
+  _globals['_TOKENIZEREQUEST']._serialized_end=2847
+  _globals['_TOKENIZERESPONSE']._serialized_start=2849
+  _globals['_TOKENIZERESPONSE']._serialized_end=2902
+  _globals['_DETOKENIZEREQUEST']._serialized_start=2904
+  _globals['_DETOKENIZEREQUEST']._serialized_end=2957
+  _globals['_DETOKENIZERESPONSE']._serialized_start=2959
+  _globals['_DETOKENIZERESPONSE']._serialized_end=2993
+  _globals['_EMBEDREQUEST']._serialized_start=2995
+  _globals['_EMBEDREQUEST']._serialized_end=3039
+  _globals['_EMBEDDING']._serialized_start=3041
+  _globals['_EMBEDDING']._serialized_end=3068
+  _globals['_EMBEDRESPONSE']._serialized_start=3070
+  _globals['_EMBEDRESPONSE']._serialized_end=3129
+  _globals['_MODELSERVICE']._serialized_start=3132
+  _globals['_MODELSERVICE']._serialized_end=3593
 # @@protoc_insertion_point(module_scope)

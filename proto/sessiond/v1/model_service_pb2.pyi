@@ -403,17 +403,316 @@ class ArenaRuntime(_message.Message):
 Global___ArenaRuntime: _TypeAlias = ArenaRuntime  # noqa: Y015
 
 @_typing.final
+class FirstTokens(_message.Message):
+    """How long the first token of an answer took, of all turns of one kind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    MEAN_MS_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"cold" (nothing of the prefix was there), "warm" (all of it), "restored" (all of it, some in memory or on disk),
+    "edited" (a part of it), "continued" (no prefix was asked for) or "unknown" (the backend does not say).
+    """
+    turns: _builtins.int
+    """Turns of this kind that answered."""
+    mean_ms: _builtins.float
+    """From a request's arrival to its first token, in the mean."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        turns: _builtins.int = ...,
+        mean_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "mean_ms", b"mean_ms", "turns", b"turns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FirstTokens: _TypeAlias = FirstTokens  # noqa: Y015
+
+@_typing.final
+class DiskTier(_message.Message):
+    """What was kept on disk, by all engines together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPEN_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    WAITING_BYTES_FIELD_NUMBER: _builtins.int
+    FAILED_ENTRIES_FIELD_NUMBER: _builtins.int
+    open: _builtins.int
+    """Engines whose disk tier can be used."""
+    entries: _builtins.int
+    """Entries on disk."""
+    size_bytes: _builtins.int
+    """Bytes of their files."""
+    limit_bytes: _builtins.int
+    """Bytes that they may take."""
+    waiting_bytes: _builtins.int
+    """Bytes of KV that wait to be written."""
+    failed_entries: _builtins.int
+    """Entries that could not be read, or were damaged."""
+    def __init__(
+        self,
+        *,
+        open: _builtins.int = ...,
+        entries: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        limit_bytes: _builtins.int = ...,
+        waiting_bytes: _builtins.int = ...,
+        failed_entries: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "failed_entries", b"failed_entries", "limit_bytes", b"limit_bytes", "open", b"open", "size_bytes", b"size_bytes", "waiting_bytes", b"waiting_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiskTier: _TypeAlias = DiskTier  # noqa: Y015
+
+@_typing.final
+class Activity(_message.Message):
+    """What the daemon did since it began, and what waits now: its metrics in short."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPTIME_MS_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    BUSY_SESSIONS_FIELD_NUMBER: _builtins.int
+    QUEUE_LENGTH_FIELD_NUMBER: _builtins.int
+    QUEUE_WAIT_MS_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    FAILED_TURNS_FIELD_NUMBER: _builtins.int
+    REUSED_TOKENS_FIELD_NUMBER: _builtins.int
+    RESTORED_TOKENS_FIELD_NUMBER: _builtins.int
+    PREFILLED_TOKENS_FIELD_NUMBER: _builtins.int
+    GENERATED_TOKENS_FIELD_NUMBER: _builtins.int
+    FIRST_TOKENS_FIELD_NUMBER: _builtins.int
+    DROPPED_TOKENS_FIELD_NUMBER: _builtins.int
+    KEEP_HOT_TOKENS_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_TOKENS_FIELD_NUMBER: _builtins.int
+    ENGINE_DEATHS_FIELD_NUMBER: _builtins.int
+    ENGINE_RESTARTS_FIELD_NUMBER: _builtins.int
+    MEMORY_TIER_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_FIELD_NUMBER: _builtins.int
+    uptime_ms: _builtins.float
+    """Since the daemon began."""
+    sessions: _builtins.int
+    """Sessions that are not closed."""
+    busy_sessions: _builtins.int
+    """Of these, those on which a turn runs."""
+    queue_length: _builtins.int
+    """Jobs and other commands that are in no batch at the moment."""
+    queue_wait_ms: _builtins.float
+    """How long turns waited in the engine, in the mean."""
+    turns: _builtins.int
+    """Turns that ended, well or not."""
+    failed_turns: _builtins.int
+    """Of these, those that ended with an error; a cancelled one is none."""
+    reused_tokens: _builtins.int
+    """Tokens of prefixes that were in cells when they were asked for."""
+    restored_tokens: _builtins.int
+    """Tokens of prefixes that came back from memory or disk."""
+    prefilled_tokens: _builtins.int
+    """Tokens of prefixes that were computed, or of which the backend does not say."""
+    generated_tokens: _builtins.int
+    """Tokens of answers."""
+    dropped_tokens: _builtins.int
+    """Tokens that left cells or memory and are nowhere since."""
+    keep_hot_tokens: _builtins.int
+    """Tokens that keep-hot computed."""
+    superseded_tokens: _builtins.int
+    """Of these, those of runs that a newer save ended."""
+    engine_deaths: _builtins.int
+    """Engines that died."""
+    engine_restarts: _builtins.int
+    """Engines that were started again after that."""
+    memory_tier_bytes: _builtins.int
+    """Bytes of KV that are kept in memory beside the cells."""
+    @_builtins.property
+    def first_tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___FirstTokens]:
+        """One for each kind of which there were turns."""
+
+    @_builtins.property
+    def disk(self) -> Global___DiskTier:
+        """What is on disk; absent without a disk tier."""
+
+    def __init__(
+        self,
+        *,
+        uptime_ms: _builtins.float = ...,
+        sessions: _builtins.int = ...,
+        busy_sessions: _builtins.int = ...,
+        queue_length: _builtins.int = ...,
+        queue_wait_ms: _builtins.float = ...,
+        turns: _builtins.int = ...,
+        failed_turns: _builtins.int = ...,
+        reused_tokens: _builtins.int = ...,
+        restored_tokens: _builtins.int = ...,
+        prefilled_tokens: _builtins.int = ...,
+        generated_tokens: _builtins.int = ...,
+        first_tokens: _abc.Iterable[Global___FirstTokens] | None = ...,
+        dropped_tokens: _builtins.int = ...,
+        keep_hot_tokens: _builtins.int = ...,
+        superseded_tokens: _builtins.int = ...,
+        engine_deaths: _builtins.int = ...,
+        engine_restarts: _builtins.int = ...,
+        memory_tier_bytes: _builtins.int = ...,
+        disk: Global___DiskTier | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_sessions", b"busy_sessions", "disk", b"disk", "dropped_tokens", b"dropped_tokens", "engine_deaths", b"engine_deaths", "engine_restarts", b"engine_restarts", "failed_turns", b"failed_turns", "first_tokens", b"first_tokens", "generated_tokens", b"generated_tokens", "keep_hot_tokens", b"keep_hot_tokens", "memory_tier_bytes", b"memory_tier_bytes", "prefilled_tokens", b"prefilled_tokens", "queue_length", b"queue_length", "queue_wait_ms", b"queue_wait_ms", "restored_tokens", b"restored_tokens", "reused_tokens", b"reused_tokens", "sessions", b"sessions", "superseded_tokens", b"superseded_tokens", "turns", b"turns", "uptime_ms", b"uptime_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Activity: _TypeAlias = Activity  # noqa: Y015
+
+@_typing.final
+class BackendFacts(_message.Message):
+    """The backend of a loaded model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_FIELD_NUMBER: _builtins.int
+    BACKEND_VERSION_FIELD_NUMBER: _builtins.int
+    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    NUM_CTX_TRAIN_FIELD_NUMBER: _builtins.int
+    backend: _builtins.str
+    """Name of the backend."""
+    backend_version: _builtins.str
+    """Version and build of the backend."""
+    model_digest: _builtins.str
+    """SHA-256 of the model file."""
+    size_bytes: _builtins.int
+    """Size of the weights."""
+    parameters: _builtins.int
+    """Number of weights."""
+    num_ctx_train: _builtins.int
+    """The window it was trained for, in tokens."""
+    def __init__(
+        self,
+        *,
+        backend: _builtins.str = ...,
+        backend_version: _builtins.str = ...,
+        model_digest: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        parameters: _builtins.int = ...,
+        num_ctx_train: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "backend_version", b"backend_version", "model_digest", b"model_digest", "num_ctx_train", b"num_ctx_train", "parameters", b"parameters", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackendFacts: _TypeAlias = BackendFacts  # noqa: Y015
+
+@_typing.final
+class SupportFacts(_message.Message):
+    """What a support bundle holds of the daemon: nothing that a client or a workspace said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SettingsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class VersionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    BACKENDS_FIELD_NUMBER: _builtins.int
+    metrics: _builtins.str
+    """All metrics, in the Prometheus text format."""
+    @_builtins.property
+    def settings(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Settings by name: values of numbers, switches and choices; else "given" or "default"."""
+
+    @_builtins.property
+    def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Versions by package; "python" is the interpreter's."""
+
+    @_builtins.property
+    def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendFacts]:
+        """One for each loaded model."""
+
+    def __init__(
+        self,
+        *,
+        settings: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        metrics: _builtins.str = ...,
+        backends: _abc.Iterable[Global___BackendFacts] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "metrics", b"metrics", "settings", b"settings", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SupportFacts: _TypeAlias = SupportFacts  # noqa: Y015
+
+@_typing.final
 class GetRuntimeRequest(_message.Message):
     """See GetRuntime."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    WITH_SUPPORT_FIELD_NUMBER: _builtins.int
+    with_support: _builtins.bool
+    """Tell also what a support bundle needs."""
     def __init__(
         self,
+        *,
+        with_support: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["with_support", b"with_support"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,6 +731,8 @@ class GetRuntimeResponse(_message.Message):
     RESERVE_BYTES_FIELD_NUMBER: _builtins.int
     KV_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     MEMORY_TIER_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    ACTIVITY_FIELD_NUMBER: _builtins.int
+    SUPPORT_FIELD_NUMBER: _builtins.int
     kv_bytes: _builtins.int
     """Bytes that all cells take together."""
     kv_free_bytes: _builtins.int
@@ -450,6 +751,14 @@ class GetRuntimeResponse(_message.Message):
     def arenas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArenaRuntime]:
         """Every workspace that has sessions."""
 
+    @_builtins.property
+    def activity(self) -> Global___Activity:
+        """What the daemon did since it began."""
+
+    @_builtins.property
+    def support(self) -> Global___SupportFacts:
+        """Only if it was asked for."""
+
     def __init__(
         self,
         *,
@@ -460,10 +769,12 @@ class GetRuntimeResponse(_message.Message):
         reserve_bytes: _builtins.int = ...,
         kv_limit_bytes: _builtins.int = ...,
         memory_tier_limit_bytes: _builtins.int = ...,
+        activity: Global___Activity | None = ...,
+        support: Global___SupportFacts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "support", b"support"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arenas", b"arenas", "kv_bytes", b"kv_bytes", "kv_free_bytes", b"kv_free_bytes", "kv_limit_bytes", b"kv_limit_bytes", "memory_tier_limit_bytes", b"memory_tier_limit_bytes", "models", b"models", "reserve_bytes", b"reserve_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "arenas", b"arenas", "kv_bytes", b"kv_bytes", "kv_free_bytes", b"kv_free_bytes", "kv_limit_bytes", b"kv_limit_bytes", "memory_tier_limit_bytes", b"memory_tier_limit_bytes", "models", b"models", "reserve_bytes", b"reserve_bytes", "support", b"support"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -86,7 +86,7 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetRuntime(self, request, context):
-        """Says how the loaded models run, why so, and what memory their KV takes. Loads nothing.
+        """Says how the loaded models run, why so, what memory their KV takes, and what was done. Loads nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

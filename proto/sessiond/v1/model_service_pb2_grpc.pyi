@@ -38,7 +38,7 @@ class ModelServiceStub:
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
     """Lists the models that stand in the usual places of this machine."""
     GetRuntime: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetRuntimeRequest, _model_service_pb2.GetRuntimeResponse]
-    """Says how the loaded models run, why so, and what memory their KV takes. Loads nothing."""
+    """Says how the loaded models run, why so, what memory their KV takes, and what was done. Loads nothing."""
     Tokenize: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.TokenizeRequest, _model_service_pb2.TokenizeResponse]
     """Turns text into tokens."""
     Detokenize: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DetokenizeRequest, _model_service_pb2.DetokenizeResponse]
@@ -56,7 +56,7 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models that stand in the usual places of this machine."""
     GetRuntime: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetRuntimeRequest, _model_service_pb2.GetRuntimeResponse]  # type: ignore[assignment]
-    """Says how the loaded models run, why so, and what memory their KV takes. Loads nothing."""
+    """Says how the loaded models run, why so, what memory their KV takes, and what was done. Loads nothing."""
     Tokenize: _aio.UnaryUnaryMultiCallable[_model_service_pb2.TokenizeRequest, _model_service_pb2.TokenizeResponse]  # type: ignore[assignment]
     """Turns text into tokens."""
     Detokenize: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DetokenizeRequest, _model_service_pb2.DetokenizeResponse]  # type: ignore[assignment]
@@ -89,7 +89,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.GetRuntimeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.GetRuntimeResponse, _abc.Awaitable[_model_service_pb2.GetRuntimeResponse]]:
-        """Says how the loaded models run, why so, and what memory their KV takes. Loads nothing."""
+        """Says how the loaded models run, why so, what memory their KV takes, and what was done. Loads nothing."""
 
     @_abc_1.abstractmethod
     def Tokenize(

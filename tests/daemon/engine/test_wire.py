@@ -87,15 +87,17 @@ _FACTS = st.builds(
     notes=_tuple(_TEXT),
 )
 _OF: dict[type[Any], st.SearchStrategy[Any]] = {
-    wire.Load: st.builds(wire.Load, _INT, _TEXT, _TEXT, _LOADING, _INT),
+    wire.Load: st.builds(wire.Load, _INT, _TEXT, _TEXT, _LOADING, _INT, _TEXT, _INT),
     wire.Measure: st.builds(wire.Measure, _INT),
     wire.Tokenize: st.builds(wire.Tokenize, _INT, _few(_TEXT), _BOOL),
     wire.Pieces: st.builds(wire.Pieces, _INT, _BYTES),
     wire.Frame: st.builds(wire.Frame, _INT, _TEXT, _few(_TEXT)),
-    wire.Open: st.builds(wire.Open, _INT, _TEXT, _TEXT, _CONTEXT, _TEXT, _INT),
+    wire.Open: st.builds(wire.Open, _INT, _TEXT, _TEXT, _CONTEXT, _TEXT, _INT, _TEXT),
     wire.Close: st.builds(wire.Close, _INT, _TEXT),
     wire.Park: st.builds(wire.Park, _INT, _TEXT),
+    wire.Flush: st.builds(wire.Flush, _INT, _FLOAT),
     wire.Check: st.builds(wire.Check, _INT),
+    wire.Tally: st.builds(wire.Tally, _INT),
     wire.Advance: st.builds(wire.Advance, _INT, _TEXT, _BYTES, _BYTES, _BOOL, st.none() | _FLOAT),
     wire.Generate: st.builds(
         wire.Generate, _INT, _TEXT, _BYTES, _SAMPLING, _INT, _few(_TEXT), st.none() | _FLOAT
@@ -117,6 +119,11 @@ _OF: dict[type[Any], st.SearchStrategy[Any]] = {
     ),
     wire.Framed: st.builds(wire.Framed, _few(_TEXT), _TEXT),
     wire.Checked: st.builds(wire.Checked, st.dictionaries(_TEXT, st.tuples(_INT, _INT), max_size=3), _INT),
+    wire.Tallied: st.builds(
+        wire.Tallied,
+        *[_INT] * 10,
+        disk=st.none() | st.builds(wire.DiskTold, *[_INT] * 14),
+    ),
     wire.Nothing: st.just(wire.Nothing()),
     wire.Failed: st.builds(wire.Failed, _INT, _TEXT, _TEXT, _TEXT, _BYTES),
     wire.Progress: st.builds(wire.Progress, _INT, _INT, _INT),

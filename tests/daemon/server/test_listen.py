@@ -134,3 +134,14 @@ def test_loopback(address: str) -> None:
 def test_what_is_not_loopback(address: str) -> None:
     with pytest.raises(ListenError):
         check_tcp(address, "token")
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:80", "[::]:80", "192.168.0.1:80", "example.org:80"])
+def test_beyond_loopback_takes_a_flag_a_token_and_tls(address: str) -> None:
+    assert check_tcp(address, "token", beyond_loopback=True, tls=True) == address
+    with pytest.raises(ListenError, match="TLS is needed"):
+        check_tcp(address, "token", beyond_loopback=True)
+    with pytest.raises(ListenError, match="needs a token"):
+        check_tcp(address, "", beyond_loopback=True, tls=True)
+    with pytest.raises(ListenError, match="not a loopback address"):
+        check_tcp(address, "token", tls=True)

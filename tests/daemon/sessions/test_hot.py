@@ -15,7 +15,8 @@ from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.events import FilesChanged, KeepHotRan, PrefillProgressed, What
 from sessiond.daemon.sessions.hot import STAGE
-from sessiond.daemon.sessions.registry import OpenRequest, SessionRegistry
+from sessiond.daemon.sessions.open_request import OpenRequest
+from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.statuses import PrefixStatus, Timings

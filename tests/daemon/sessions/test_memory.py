@@ -11,9 +11,11 @@ import pytest_asyncio
 
 from sessiond.adapters.base import ContextSettings, Sampling
 from sessiond.adapters.scripted.cells import CELL_BYTES
+from sessiond.daemon.engine.engine import Tiers
 from sessiond.daemon.engine.memory import KvMemory
 from sessiond.daemon.sessions.config import SessionConfig
-from sessiond.daemon.sessions.registry import OpenRequest, SessionRegistry
+from sessiond.daemon.sessions.open_request import OpenRequest
+from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.sessions.session import DecodeRequest, Session
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.statuses import PrefixStatus, Timings
@@ -32,7 +34,7 @@ async def _same(model: str) -> str:
 @pytest_asyncio.fixture
 async def registry() -> AsyncGenerator[SessionRegistry, None]:
     """One whose memory is `ROOM` for cells, and enough beside them."""
-    made = SessionRegistry(_same, 8, memory=KvMemory(ROOM, lambda: 1 << 40), memory_tier=1 << 30)
+    made = SessionRegistry(_same, 8, memory=KvMemory(ROOM, lambda: 1 << 40), tiers=Tiers(memory=1 << 30))
     yield made
     await made.stop()
 

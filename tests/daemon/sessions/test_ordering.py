@@ -13,7 +13,8 @@ from tests.daemon.workspace.repositories import commit, git
 from sessiond.daemon.sessions import workspaces as workspaces_module
 from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.config import SessionConfig
-from sessiond.daemon.sessions.registry import OpenRequest, SessionRegistry
+from sessiond.daemon.sessions.open_request import OpenRequest
+from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.statuses import PrefixStatus, Timings

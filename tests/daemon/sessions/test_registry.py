@@ -15,7 +15,8 @@ from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.sessions import registry as registry_module
 from sessiond.daemon.sessions.config import SessionConfig
-from sessiond.daemon.sessions.registry import OpenRequest, SessionRegistry
+from sessiond.daemon.sessions.open_request import OpenRequest
+from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.statuses import Timings
 from sessiond.daemon.workspace.segment import Segment

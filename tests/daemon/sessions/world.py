@@ -12,9 +12,12 @@ from typing import Any
 from tests.daemon.sessions.oracle import Oracle
 
 from sessiond.adapters.base import ContextSettings, Sampling
+from sessiond.daemon.engine import wire
+from sessiond.daemon.engine.engine import Engine, Tiers
 from sessiond.daemon.engine.memory import KvMemory
 from sessiond.daemon.sessions.config import SessionConfig
-from sessiond.daemon.sessions.registry import OpenRequest, SessionRegistry
+from sessiond.daemon.sessions.open_request import OpenRequest
+from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.sessions.session import DecodeRequest, Session
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, SuffixStatus, Timings
@@ -86,7 +89,7 @@ class World:
             same,
             64,
             memory=KvMemory(self.kind.most_bytes, lambda: UNLIMITED),
-            memory_tier=self.kind.memory_tier,
+            tiers=Tiers(memory=self.kind.memory_tier),
         )
 
     # Sessions come and go.
@@ -291,8 +294,7 @@ class World:
         self.steps += 1
         engines = {it.session.engine for it in self.sessions.values()} or set(self.registry.pool.loaded())
         for engine in engines:
-            await engine.check()  # what was told of the turn before has arrived when this is answered
-            checked = await engine.check()
+            checked = await self._checked(engine)
             assert checked.residence.keys() == {it.session.id for it in self.sessions.values()}
             for it in self.sessions.values():
                 self._check_told(it, *checked.residence[it.session.id])
@@ -301,6 +303,17 @@ class World:
         assert memory.taken <= (memory.most or UNLIMITED)
         assert not any(record.turns for record in memory.records())
         assert self.sessions or not memory.records()
+
+    async def _checked(self, engine: Engine) -> wire.Checked:
+        """Where all is while nothing moves: an idle engine moves what it likes, and tells of it a moment later."""
+        while True:
+            before = self._told()
+            checked = await engine.check()
+            if before == self._told():
+                return checked
+
+    def _told(self) -> list[object]:
+        return [it.session._residency for it in self.sessions.values()]
 
     def _check_told(self, it: Modelled, resident: int, in_memory: int) -> None:
         session = it.session

@@ -14,6 +14,7 @@ from sessiond.client.aio.stream import AsyncStream
 from sessiond.client.aio.workspace import AsyncWorkspace
 from sessiond.client.calls import functions, health, models, sessions
 from sessiond.client.endpoint import resolve_endpoint
+from sessiond.client.tls import Tls
 from sessiond.client.transport import version_in
 from sessiond.v1 import (
     config_pb2,
@@ -29,8 +30,9 @@ class AsyncClient:
     """A connection to one daemon: a Unix socket's path, or an `address` host:port.
 
     Where neither is given, SESSIOND_SOCKET, `client.toml` and the default path count, in this order. `token` defaults
-    to SESSIOND_TOKEN. `timeout` (seconds) holds for calls that give none of their own. Connecting happens at the first
-    call. Raises InvalidInput for a malformed endpoint.
+    to SESSIOND_TOKEN. An address is spoken to with TLS if `tls` is given, or SESSIOND_TLS_CA with the path of an
+    authority. `timeout` (seconds) holds for calls that give none of their own. Connecting happens at the first call.
+    Raises InvalidInput for a malformed endpoint.
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class AsyncClient:
         address: str | None = None,
         token: str | None = None,
         *,
+        tls: Tls | None = None,
         timeout: float | None = None,
     ) -> None:
-        self.endpoint = resolve_endpoint(socket, address, token)
+        self.endpoint = resolve_endpoint(socket, address, token, tls=tls)
         self._timeout = timeout
 
     async def __aenter__(self) -> Self:
@@ -111,9 +114,13 @@ class AsyncClient:
         """One model, the daemon's default if unnamed. Loads it if need be."""
         return await self._link.unary(models.get_model(name), timeout)
 
-    async def runtime(self, *, timeout: float | None = None) -> model_service_pb2.GetRuntimeResponse:
-        """How the loaded models run, why so, and what memory their KV takes. Loads nothing."""
-        return await self._link.unary(models.get_runtime(), timeout)
+    async def runtime(
+        self, *, support: bool = False, timeout: float | None = None
+    ) -> model_service_pb2.GetRuntimeResponse:
+        """How the loaded models run, why so, what memory their KV takes, and what was done; with `support` also what a
+        support bundle needs. Loads nothing.
+        """
+        return await self._link.unary(models.get_runtime(support), timeout)
 
     async def tokenize(
         self,

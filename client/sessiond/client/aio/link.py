@@ -11,7 +11,7 @@ from sessiond.client.aio.stream import AsyncStream
 from sessiond.client.calls.call import Streaming, Unary
 from sessiond.client.endpoint import Endpoint
 from sessiond.client.failures import exception_of
-from sessiond.client.transport import OPTIONS, Metadata, call_metadata
+from sessiond.client.transport import OPTIONS, Metadata, call_metadata, credentials_of
 
 Part = TypeVar("Part")
 
@@ -20,7 +20,12 @@ class Link:
     """A connection to one daemon, with the time that a call may take if it gives none of its own."""
 
     def __init__(self, endpoint: Endpoint, timeout: float | None) -> None:
-        self.channel = aio.insecure_channel(endpoint.target, OPTIONS)
+        secure = credentials_of(endpoint)
+        self.channel = (
+            aio.insecure_channel(endpoint.target, OPTIONS)
+            if secure is None
+            else aio.secure_channel(endpoint.target, secure, OPTIONS)
+        )
         self._endpoint = endpoint
         self._timeout = timeout
         self._metadata = call_metadata(endpoint)

@@ -22,8 +22,9 @@ def get_model(name: str) -> Unary[pb.Model]:
     return unary(f"{_SERVICE}/GetModel", request, pb.GetModelResponse, lambda told: told.model)
 
 
-def get_runtime() -> Unary[pb.GetRuntimeResponse]:
-    return unary(f"{_SERVICE}/GetRuntime", pb.GetRuntimeRequest(), pb.GetRuntimeResponse, whole)
+def get_runtime(with_support: bool = False) -> Unary[pb.GetRuntimeResponse]:
+    request = pb.GetRuntimeRequest(with_support=with_support)
+    return unary(f"{_SERVICE}/GetRuntime", request, pb.GetRuntimeResponse, whole)
 
 
 def tokenize(text: str, model: str, parse_special: bool, add_bos: bool) -> Unary[pb.TokenizeResponse]:

@@ -23,8 +23,15 @@ CATALOG: dict[str, Entry] = {
     "models": Entry("models", "models", "List the models of this machine."),
     "pin": Entry("workspace", "pin", "Put files into the prefix, whatever the order and the budget say."),
     "ps": Entry("sessions", "ps", "List the sessions."),
-    "status": Entry("daemon", "status", "Say whether the daemon runs, with what, and what memory it takes."),
+    "status": Entry(
+        "daemon", "status", "Say whether the daemon runs, with what, what memory it takes, and what it did."
+    ),
     "stop": Entry("daemon", "stop", "End the daemon."),
+    "support": Entry(
+        "support",
+        "support",
+        "Write a bundle for whoever helps, without source text, prompts, paths or secrets.",
+    ),
     "tokenize": Entry("models", "tokenize", "Show the tokens of a text."),
     "unpin": Entry("workspace", "unpin", "Take pins back."),
     "watch": Entry("watch", "watch", "Show what happens to a session, from now until it is closed."),

@@ -28,7 +28,8 @@ _TAIL_BYTES = 4 * 1024 * 1024  # where the last lines are looked for
 @click.pass_context
 @pass_invocation
 def status(invocation: Invocation, ctx: click.Context) -> None:
-    """Say whether the daemon runs, with what, and what memory it takes. The exit status is 0 if it serves, else 1."""
+    """Say whether the daemon runs, with what, what memory it takes, and what it did. The exit status is 0 if it serves, else 1."""
+    from sessiond.client.cli.activity_view import activity_lines
     from sessiond.client.cli.output import as_dict, say, say_json
     from sessiond.client.cli.runtime_view import runtime_lines
 
@@ -38,7 +39,10 @@ def status(invocation: Invocation, ctx: click.Context) -> None:
         say_json({**told, "runtime": None if runtime is None else as_dict(runtime)})
     else:
         lines = [(name.replace("_", " "), _plain(value)) for name, value in told.items()]
-        for name, line in [*lines, *(runtime_lines(runtime) if runtime is not None else ())]:
+        if runtime is not None:
+            lines += runtime_lines(runtime)
+            lines += activity_lines(runtime.activity) if runtime.HasField("activity") else ()
+        for name, line in lines:
             say(f"{name + ':' if name else '':<12} {line}")
     if told["health"] != "SERVING":
         ctx.exit(1)

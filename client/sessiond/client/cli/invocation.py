@@ -11,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from sessiond.client.endpoint import Endpoint
     from sessiond.client.sync import Client
+    from sessiond.client.tls import Tls
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,12 +26,14 @@ class Invocation:
         address: str | None = None,
         token: str | None = None,
         *,
+        tls: tuple[str | None, str | None, str | None] | None = None,
         json: bool = False,
         start: bool = True,
     ) -> None:
         self.socket = socket
         self.address = address
         self.token = token
+        self.tls = tls
         self.json = json
         self.start = start
 
@@ -38,13 +41,18 @@ class Invocation:
         """The daemon's endpoint. Raises as `resolve_endpoint`."""
         from sessiond.client.endpoint import resolve_endpoint
 
-        return resolve_endpoint(self.socket, self.address, self.token)
+        return resolve_endpoint(self.socket, self.address, self.token, tls=self._secure())
 
     def client(self) -> Client:
         """A client that starts nothing."""
         from sessiond.client.sync import Client
 
-        return Client(self.socket, self.address, self.token)
+        return Client(self.socket, self.address, self.token, tls=self._secure())
+
+    def _secure(self) -> Tls | None:
+        from sessiond.client.tls import Tls
+
+        return None if self.tls is None else Tls(*self.tls)
 
     @contextlib.contextmanager
     def connected(self) -> Generator[Client, None, None]:

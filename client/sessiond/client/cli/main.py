@@ -69,6 +69,12 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option(
     "--token", metavar="TOKEN", help="The token that the daemon asks for. [default: SESSIOND_TOKEN]"
 )
+@click.option("--tls", is_flag=True, help="Speak TLS to --address. The options below switch it on too.")
+@click.option(
+    "--tls-ca", metavar="FILE", help="The authority of the daemon's certificate. [default: SESSIOND_TLS_CA]"
+)
+@click.option("--tls-cert", metavar="FILE", help="Our own certificate, where the daemon asks for one.")
+@click.option("--tls-key", metavar="FILE", help="The key of our own certificate.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--no-start", is_flag=True, help="Start no daemon where none runs.")
 @click.option(
@@ -85,6 +91,10 @@ def cli(
     socket: str | None,
     address: str | None,
     token: str | None,
+    tls: bool,
+    tls_ca: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
     as_json: bool,
     no_start: bool,
 ) -> None:
@@ -95,7 +105,13 @@ def cli(
     """
     if socket and address:
         raise click.UsageError("give either --socket or --address")
-    ctx.obj = Invocation(socket, address, token, json=as_json, start=not no_start)
+    files = (tls_ca, tls_cert, tls_key)
+    secure = tls or any(files)
+    if secure and not address:
+        raise click.UsageError("TLS is for --address")
+    ctx.obj = Invocation(
+        socket, address, token, tls=files if secure else None, json=as_json, start=not no_start
+    )
 
 
 def main() -> None:

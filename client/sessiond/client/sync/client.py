@@ -13,6 +13,7 @@ from sessiond.client.sync.link import Link
 from sessiond.client.sync.session import Session
 from sessiond.client.sync.stream import Stream
 from sessiond.client.sync.workspace import Workspace
+from sessiond.client.tls import Tls
 from sessiond.client.transport import version_in
 from sessiond.v1 import (
     config_pb2,
@@ -28,8 +29,9 @@ class Client:
     """A connection to one daemon: a Unix socket's path, or an `address` host:port.
 
     Where neither is given, SESSIOND_SOCKET, `client.toml` and the default path count, in this order. `token` defaults
-    to SESSIOND_TOKEN. `timeout` (seconds) holds for calls that give none of their own. Connecting happens at the first
-    call. Raises InvalidInput for a malformed endpoint.
+    to SESSIOND_TOKEN. An address is spoken to with TLS if `tls` is given, or SESSIOND_TLS_CA with the path of an
+    authority. `timeout` (seconds) holds for calls that give none of their own. Connecting happens at the first call.
+    Raises InvalidInput for a malformed endpoint.
     """
 
     def __init__(
@@ -38,9 +40,10 @@ class Client:
         address: str | None = None,
         token: str | None = None,
         *,
+        tls: Tls | None = None,
         timeout: float | None = None,
     ) -> None:
-        self.endpoint = resolve_endpoint(socket, address, token)
+        self.endpoint = resolve_endpoint(socket, address, token, tls=tls)
         self._link = Link(self.endpoint, timeout)
 
     def __enter__(self) -> Self:
@@ -104,9 +107,13 @@ class Client:
         """One model, the daemon's default if unnamed. Loads it if need be."""
         return self._link.unary(models.get_model(name), timeout)
 
-    def runtime(self, *, timeout: float | None = None) -> model_service_pb2.GetRuntimeResponse:
-        """How the loaded models run, why so, and what memory their KV takes. Loads nothing."""
-        return self._link.unary(models.get_runtime(), timeout)
+    def runtime(
+        self, *, support: bool = False, timeout: float | None = None
+    ) -> model_service_pb2.GetRuntimeResponse:
+        """How the loaded models run, why so, what memory their KV takes, and what was done; with `support` also what a
+        support bundle needs. Loads nothing.
+        """
+        return self._link.unary(models.get_runtime(support), timeout)
 
     def tokenize(
         self,

@@ -12,9 +12,16 @@ from sessiond.client.endpoint import Endpoint
 from sessiond.client.sync.backstage import Backstage
 from sessiond.client.sync.running import RunningStream, RunningUnary
 from sessiond.client.sync.stream import Stream
-from sessiond.client.transport import OPTIONS, Metadata, call_metadata
+from sessiond.client.transport import OPTIONS, Metadata, call_metadata, credentials_of
 
 Part = TypeVar("Part")
+
+
+def _open(endpoint: Endpoint) -> grpc.Channel:
+    secure = credentials_of(endpoint)
+    if secure is None:
+        return grpc.insecure_channel(endpoint.target, OPTIONS)
+    return grpc.secure_channel(endpoint.target, secure, OPTIONS)
 
 
 class Link:
@@ -25,7 +32,7 @@ class Link:
         self._timeout = timeout
         self._metadata = call_metadata(endpoint)
         self._backstage = Backstage()
-        self.channel = self._backstage.wait_for(partial(grpc.insecure_channel, endpoint.target, OPTIONS))
+        self.channel = self._backstage.wait_for(partial(_open, endpoint))
 
     def unary(self, call: Unary[Part], timeout: float | None) -> Part:
         """What is picked of the one answer."""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from sessiond.adapters.base import ContextSettings, Sampling
 from sessiond.daemon.engine.rates import Rates
-from sessiond.daemon.engine.work import Compute, Finish, Restore, Reuse, Work
+from sessiond.daemon.engine.work import Batchable, Finish, Reuse, Work
 
 Told = Callable[[int, int], None]
 """Hears how far a job is: tokens done, tokens to do."""
@@ -88,7 +88,7 @@ class Arena(Protocol):
         """Bring the branch to these tokens; the logits after them, native float32. Raises Unsupported."""
         ...
 
-    def compute(self, wishes: Sequence[Compute | Restore], standing: Sequence[str]) -> list[Exception | None]:
+    def compute(self, wishes: Sequence[Batchable], standing: Sequence[str]) -> list[Exception | None]:
         """Try these wishes in one batch; for each the error that is its alone, or None.
 
         `standing` names the branches of all jobs at hand, the foremost first: none takes room from one before it.
@@ -112,6 +112,10 @@ class Arena(Protocol):
         computed on faster. Whether something was moved: then there may be more. `in_passing` says that somebody waits:
         then it is what nobody holds, and the like of an answer that was left, no prefix that is about to be wanted again.
         """
+        ...
+
+    def write_behind(self) -> float | None:
+        """Have the disk keep a little of what it has not yet. In how many seconds to come again; None if that was all."""
         ...
 
     def park(self) -> None:

@@ -7,9 +7,13 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-from sessiond.adapters.base import BackendError, ContextSettings, KvContext, Model
+from sessiond.adapters.base import BackendError, ContextSettings, KvContext, Model, ModelSettings
 from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.arena import Arena
+from sessiond.daemon.engine.disk import DiskTier, space
+from sessiond.daemon.engine.disk_link import DiskLink
+from sessiond.daemon.engine.disk_told import disk_told
+from sessiond.daemon.engine.identity import kv_identity
 from sessiond.daemon.engine.kv_arena import KvArena
 from sessiond.daemon.engine.memory_tier import MemoryTier
 from sessiond.daemon.engine.prompt_arena import PromptArena
@@ -46,13 +50,31 @@ class _Place:
     used: float = field(default_factory=time.monotonic)
 
 
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The disk tier of an engine, and what its KV is bound to beside what a context says of itself."""
+
+    tier: DiskTier
+    loading: ModelSettings
+    user: str
+    wake: Callable[[], None]
+    """Has the loop look who may go on. Any thread."""
+
+
 class Arenas:
     """All calls come from the loop's thread. `tell` sends events to the daemon."""
 
-    def __init__(self, model: Model, tier: MemoryTier, tell: Callable[[wire.AnyEvent], None]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        tier: MemoryTier,
+        tell: Callable[[wire.AnyEvent], None],
+        disk: Disk | None = None,
+    ) -> None:
         self._model = model
         self._tier = tier
         self._tell = tell
+        self._disk = disk
         self._places: dict[str, _Place] = {}
         self._by_branch: dict[str, _Place] = {}
         self._told: dict[str, tuple[int, int]] = {}
@@ -65,7 +87,7 @@ class Arenas:
         if command.parent and (place is None or command.parent not in place.branches):
             raise BackendError(f"no branch {command.parent} in this arena")
         if place is None:
-            place = _Place(command.arena, self._make(command.settings, self._limit(command.kv_limit)))
+            place = _Place(command.arena, self._make(command))
             self._places[command.arena] = place
         place.arena.open(command.branch, command.parent or None)
         place.branches.add(command.branch)
@@ -73,8 +95,9 @@ class Arenas:
         self._by_branch[command.branch] = place
         return wire.Opened(place.arena.settings, place.arena.cell_bytes)
 
-    def _make(self, settings: ContextSettings, limit: int) -> Arena:
-        settings = replace(settings, num_cells=self._cells(settings, limit))
+    def _make(self, command: wire.Open) -> Arena:
+        cells = self._cells(command.settings, self._limit(command.kv_limit))
+        settings = replace(command.settings, num_cells=cells)
         context = self._model.new_context(settings)
         if not isinstance(context, KvContext):
             return PromptArena(self._model, context)
@@ -84,7 +107,14 @@ class Arenas:
             assert isinstance(made, KvContext)
             return made
 
-        return KvArena(self._model, context, self._tier, again)
+        return KvArena(self._model, context, self._tier, again, self._link(context, command.workspace))
+
+    def _link(self, context: KvContext, workspace: str) -> DiskLink | None:
+        """A low-rank adapter is known by its path alone, which does not say what it was when KV was written."""
+        if self._disk is None or self._disk.loading.loras:
+            return None
+        identity = kv_identity(self._model.facts, self._disk.loading, context.settings)
+        return DiskLink(self._disk.tier, space(identity, workspace, self._disk.user), self._disk.wake)
 
     def _limit(self, on_host: int) -> int:
         """Bytes that new cells may take: what the daemon allows, or what the device has where they are not on the host."""
@@ -126,6 +156,8 @@ class Arenas:
 
     def after_turn(self, busy: Collection[str]) -> None:
         """Tell of branches that moved without a job of theirs; `busy` are those that have one."""
+        if self._disk is not None:
+            self._disk.tier.hold(bool(busy))
         for place in self._places.values():
             if not place.branches.isdisjoint(busy):
                 place.used = time.monotonic()
@@ -163,9 +195,36 @@ class Arenas:
         for place in self._places.values():
             if now - place.used >= PARKED_AFTER_S:
                 self.park(place.name)
-        if any(place.arena.shed() for place in self._places.values()):
-            return 0.0  # one at a time: who comes meanwhile waits for no more than that
-        return CHECKED_EVERY_S if self._places else None
+        # One piece at a time: who comes meanwhile waits for no more than that. First to the disk, while it is in cells.
+        again = [each for place in self._places.values() if (each := place.arena.write_behind()) is not None]
+        if 0.0 in again or any(place.arena.shed() for place in self._places.values()):
+            return 0.0
+        return min(again, default=CHECKED_EVERY_S if self._places else None)
+
+    def disk_told(self) -> wire.DiskTold | None:
+        """How the disk tier stands; None without one. Any thread."""
+        return None if self._disk is None else disk_told(self._disk.tier.facts())
+
+    def flush(self, seconds: float) -> bool:
+        """Have the disk keep all that it has not yet. Whether that was done within the time."""
+        if self._disk is None:
+            return True
+        until = time.monotonic() + seconds
+        self._disk.tier.wait_open(seconds)
+        for place in self._places.values():
+            while (again := place.arena.write_behind()) is not None:
+                if time.monotonic() >= until:
+                    break
+                time.sleep(again)
+        return self._disk.tier.flush(max(0.0, until - time.monotonic()))
+
+    def shut(self) -> None:
+        """Give everything back."""
+        for place in self._places.values():
+            place.arena.shut()
+        self._places.clear()
+        if self._disk is not None:
+            self._disk.tier.close()
 
     @staticmethod
     def _check(place: _Place) -> None:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from pathlib import Path
 
 from sessiond.adapters.base import ContextSettings, ModelFacts, ModelSettings, Sampling
 from sessiond.daemon.engine import wire
@@ -39,6 +40,18 @@ class Generation:
     stop: tuple[str, ...] = ()
     patience_s: float | None = None
     """Seconds after which whoever asked gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiers:
+    """Where an engine may keep KV that has no cells."""
+
+    memory: int = 0
+    """Bytes."""
+    disk: int = 0
+    """Bytes."""
+    folder: Path | None = None
+    """Of the disk; no other engine uses it."""
 
 
 Held = Callable[[Sequence[int]], None]
@@ -79,10 +92,15 @@ class Engine:
         model: str,
         settings: ModelSettings,
         told: Callable[[float], None],
-        memory_tier: int = 0,
+        tiers: Tiers | None = None,
     ) -> Engine:
-        """Load a model into a fresh process; `told` hears shares of 1. `memory_tier` is in bytes."""
-        call = process.call(wire.Load(process.next_id(), adapter, model, settings, memory_tier))
+        """Load a model into a fresh process; `told` hears shares of 1."""
+        kept = tiers or Tiers()
+        call = process.call(
+            wire.Load(
+                process.next_id(), adapter, model, settings, kept.memory, str(kept.folder or ""), kept.disk
+            )
+        )
         try:
             while True:
                 event = await call.next()
@@ -165,11 +183,18 @@ class Engine:
         return found
 
     async def open(
-        self, branch: str, arena: str, settings: ContextSettings, *, parent: str = "", kv_limit: int = 0
+        self,
+        branch: str,
+        arena: str,
+        settings: ContextSettings,
+        *,
+        parent: str = "",
+        kv_limit: int = 0,
+        workspace: str = "",
     ) -> wire.Opened:
         """A branch in an arena, which is made if it is new; see `wire.Open`."""
         answer = await self._process.ask(
-            wire.Open(self._process.next_id(), branch, arena, settings, parent, kv_limit)
+            wire.Open(self._process.next_id(), branch, arena, settings, parent, kv_limit, workspace)
         )
         assert isinstance(answer, wire.Opened)
         return answer
@@ -189,10 +214,20 @@ class Engine:
         """Have an arena give its cells back."""
         await self._process.ask(wire.Park(self._process.next_id(), arena))
 
+    async def flush(self, seconds: float) -> None:
+        """Have it write to the disk what is not written yet, for so many seconds at most."""
+        await self._process.ask(wire.Flush(self._process.next_id(), seconds))
+
     async def check(self) -> wire.Checked:
         """Where every branch is, after a comparison with the backend: for tests and for diagnosis."""
         answer = await self._process.ask(wire.Check(self._process.next_id()))
         assert isinstance(answer, wire.Checked)
+        return answer
+
+    async def tally(self) -> wire.Tallied:
+        """What was done and what waits. Answered within milliseconds, whatever is computed meanwhile."""
+        answer = await self._process.ask(wire.Tally(self._process.next_id()))
+        assert isinstance(answer, wire.Tallied)
         return answer
 
     def listen(self, branch: str, moved: Moved) -> None:

@@ -17,20 +17,21 @@ from sessiond.adapters.base import (
     Sampling,
 )
 from sessiond.daemon.engine.arena import Emit, Told
+from sessiond.daemon.engine.disk.keys import unpack
+from sessiond.daemon.engine.disk_link import DiskLink, WriteBehind
 from sessiond.daemon.engine.integrity import check_tree
 from sessiond.daemon.engine.memory_tier import MemoryTier
 from sessiond.daemon.engine.node import Node
 from sessiond.daemon.engine.rates import Rates
-from sessiond.daemon.engine.tree import Spot, TokenTree
-from sessiond.daemon.engine.work import Compute, Finish, Restore, Reuse, Work
-
-
-def _untold(_done: int, _total: int) -> None:
-    """For who does not listen."""
+from sessiond.daemon.engine.reach import Reach
+from sessiond.daemon.engine.tree import TokenTree
+from sessiond.daemon.engine.work import Batchable, Compute, Finish, Receive, Restore, Reuse, Work
 
 
 class KvArena:
-    """See `Arena`. `again` makes another context of the same settings, for after `park`."""
+    """See `Arena`. `again` makes another context of the same settings, for after `park`. Where a sequence cannot be cut,
+    nothing goes to the `disk`.
+    """
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class KvArena:
         context: KvContext,
         tier: MemoryTier | None = None,
         again: Callable[[], KvContext] | None = None,
+        disk: DiskLink | None = None,
     ) -> None:
         self._model = model
         self._context = context
@@ -46,13 +48,17 @@ class KvArena:
         self._cuts = model.facts.capabilities.truncate
         self.rates = Rates()
         self._tier = tier
+        self._disk = disk if self._cuts else None
         self._tree = self._new_tree()
+        self._reach = Reach(self._tree, context, self.rates, self._disk, cuts=self._cuts)
         self._end_tokens = model.facts.vocab.end_tokens
         self._rows: dict[tuple[Node, int], int] = {}
         """By the spot after which they are, the runs of the last decode that have logits."""
 
     def _new_tree(self) -> TokenTree:
-        return TokenTree(self._context, self._tier, self.rates.restoring_pays, cuts=self._cuts)
+        tree = TokenTree(self._context, self._tier, self.rates.restoring_pays, cuts=self._cuts)
+        self._behind = WriteBehind(tree, self._disk, self.cell_bytes) if self._disk is not None else None
+        return tree
 
     @property
     def settings(self) -> ContextSettings:
@@ -100,73 +106,14 @@ class KvArena:
     ) -> Work[Reuse]:
         """See `Arena.advance`."""
         target = list(tokens)
-        return (yield from self._reach(branch, target, told, self._stops(borders, len(target))))
-
-    def _reach(
-        self,
-        branch: str,
-        target: list[int],
-        told: Told = _untold,
-        stops: frozenset[int] = frozenset(),
-        since: Spot | None = None,
-    ) -> Work[Reuse]:
-        """Bring the branch to the target, taking checkpoints at `stops`; `since` is as in `TokenTree.walk`."""
-        at = self._tree.walk(branch, target, since)
-        restored = computed = 0
-        restore_s = 0.0
-        told(at, len(target))
-        while at < len(target):
-            spot = self._tree.spot(branch)
-            wish = self._next(branch, at, target, stops)
-            began = time.monotonic()
-            yield wish
-            if isinstance(wish, Compute):
-                computed += max(0, self._tree.length(branch) - at)
-                at = self._tree.walk(branch, target, spot)
-            else:
-                before, at = at, self._tree.walk(branch, target, spot)
-                restored += max(0, at - before)
-                restore_s += time.monotonic() - began
-            if at in stops:
-                self._tree.mark(branch)
-            told(at, len(target))
-        # What an older job took meanwhile was computed twice, and counts once.
-        computed = min(computed, len(target))
-        restored = min(restored, len(target) - computed)
-        return Reuse(len(target) - restored - computed, restored, computed, "counted", restore_s * 1e3)
-
-    def _stops(self, borders: Sequence[int], end: int) -> frozenset[int]:
-        """Where checkpoints are taken: at the borders, at the end, and before the last token, whose logits may be wanted
-        again.
-        """
-        return frozenset() if self._cuts else frozenset({*borders, end - 1, end})
-
-    def _next(self, branch: str, at: int, target: list[int], stops: frozenset[int]) -> Compute | Restore:
-        """What brings the branch on from where it stands."""
-        if self._restoring_pays(self._tree.ahead(branch, target)):
-            return Restore(branch, target)
-        end = min([at + self.settings.num_batch, len(target), *(stop for stop in stops if stop > at)])
-        known = 0 if self._cuts else self._tree.known(branch, target)
-        return Compute(branch, at, target[at : min(end, at + known) if known else end])
-
-    def _restoring_pays(self, ahead: Sequence[tuple[Node, int]]) -> bool:
-        """Whether these nodes, or the first of them, are brought back sooner than computed. Computing makes memory
-        forget them, so all that another branch holds there counts.
-        """
-        tokens = size = 0
-        for node, matched in ahead:
-            tokens += len(node.tokens) if node.holders() else matched
-            size += len(node.tokens) * self.cell_bytes
-            if self.rates.restoring_pays(tokens, size):
-                return True
-        return False
+        return (yield from self._reach.to(branch, target, told, self._reach.stops(borders, len(target))))
 
     def generate(
         self, branch: str, tokens: Sequence[int], sampling: Sampling, max_tokens: int, emit: Emit
     ) -> Work[Finish]:
         """See `Arena.generate`. The last token of an answer is computed too, so that all of it is resident."""
         target = list(tokens)
-        yield from self._reach(branch, target, stops=self._stops((), len(target)))
+        yield from self._reach.to(branch, target, stops=self._reach.stops((), len(target)))
         sampler = self._model.new_sampler(sampling)
         try:
             sampler.prime(tokens[-(sampling.repeat_last_n or DEFAULT_LAST_N) :])
@@ -178,7 +125,7 @@ class KvArena:
                     return Finish("stop")
                 finish = emit(token)
                 target.append(token)
-                yield from self._reach(branch, target, since=spot)
+                yield from self._reach.to(branch, target, since=spot)
                 if finish is not None:
                     return finish
             return Finish("length")
@@ -188,7 +135,7 @@ class KvArena:
     def logits(self, branch: str, tokens: Sequence[int]) -> Work[bytes]:
         """See `Arena.logits`."""
         target = list(tokens)
-        yield from self._reach(branch, target, stops=self._stops((), len(target)))
+        yield from self._reach.to(branch, target, stops=self._reach.stops((), len(target)))
         row = yield from self._row(branch, target)
         return self._context.logits(row)
 
@@ -201,10 +148,10 @@ class KvArena:
         while (row := self._rows.get(self._tree.spot(branch))) is None:
             at = self._tree.retreat(branch)
             yield Compute(branch, at, target[at:])
-            yield from self._reach(branch, target)
+            yield from self._reach.to(branch, target)
         return row
 
-    def compute(self, wishes: Sequence[Compute | Restore], standing: Sequence[str]) -> list[Exception | None]:
+    def compute(self, wishes: Sequence[Batchable], standing: Sequence[str]) -> list[Exception | None]:
         """See `Arena.compute`."""
         if self._parked:
             self._wake()
@@ -224,10 +171,13 @@ class KvArena:
             self._decode(runs)
         return outcomes
 
-    def _take(self, wish: Compute | Restore, keep: Sequence[str], runs: list[tuple[Compute, Run]]) -> None:
+    def _take(self, wish: Batchable, keep: Sequence[str], runs: list[tuple[Compute, Run]]) -> None:
         """Restore at once, or add to the batch; nothing where the wish is out of date."""
         if isinstance(wish, Restore):
             self._restore(wish, keep)
+            return
+        if isinstance(wish, Receive):
+            self._receive(wish, keep)
             return
         if not self._tree.stands(wish.branch, wish.position):
             return
@@ -257,6 +207,27 @@ class KvArena:
             self.rates.restored(size, time.monotonic() - began)
             self._tree.walk(wish.branch, wish.tokens)  # before another wish takes it for what nobody holds
 
+    def _receive(self, wish: Receive, keep: Sequence[str]) -> None:
+        found, disk = wish.found, self._disk
+        wish.tried = True
+        if disk is None or not self._tree.stands(wish.branch, found.start):
+            return
+        began = time.monotonic()
+        disk.begin_use(found)
+        try:
+            tokens = unpack(found.entry.label.tokens)
+            done = self._tree.receive(wish.branch, tokens, wish.payload, keep)
+        except NoRoom:
+            disk.refused(found, "")
+            # Whoever is before it will end, and leave room. If nobody is, a part of it may do, and that is computed.
+            wish.tried = not keep
+            return
+        if not done:
+            disk.refused(found, "the backend refused it")
+            return
+        self.rates.fetched(len(wish.payload), wish.read_s + time.monotonic() - began)
+        self._tree.walk(wish.branch, wish.tokens)  # before another wish takes it for what nobody holds
+
     def _decode(self, runs: list[tuple[Compute, Run]]) -> None:
         whole = True
         self._rows = {}
@@ -265,10 +236,14 @@ class KvArena:
             self._context.decode([run for _, run in runs])
         except Aborted:
             whole = False
-        except BaseException:
+        except BaseException as error:
             for wish, _ in runs:
                 self._tree.release(wish.branch)
+            if self._disk is not None:
+                self._disk.settle(f"the backend failed behind it: {type(error).__name__}")
             raise
+        if self._disk is not None:
+            self._disk.settle()
         if whole:
             self.rates.computed(sum(len(run.tokens) for _, run in runs), time.monotonic() - began)
         for index, (wish, run) in enumerate(runs):
@@ -302,6 +277,13 @@ class KvArena:
         """See `Arena.shed`."""
         return not self._parked and self._tree.shed(in_passing=in_passing)
 
+    def write_behind(self) -> float | None:
+        """See `Arena.write_behind`."""
+        if self._disk is None or self._behind is None or self._parked:
+            return None
+        self._disk.settle()
+        return self._behind.step()
+
     @property
     def parked(self) -> bool:
         """Whether the cells are given back."""
@@ -323,6 +305,8 @@ class KvArena:
 
     def reset(self) -> None:
         """See `Arena.reset`."""
+        if self._disk is not None:
+            self._disk.settle()
         old, self._rows = self._tree, {}
         old.forget_memory()
         if self._again is not None:
@@ -331,12 +315,14 @@ class KvArena:
         else:
             for sequence in range(self._context.max_sequences):
                 self._context.drop(sequence)
-        self._tree = self._new_tree()
+        self._tree = self._reach.tree = self._new_tree()
         self._tree.moves = old.moves + 1
         for branch in old.tips:
             self._tree.open(branch)
 
     def shut(self) -> None:
         """See `Arena.shut`."""
+        if self._disk is not None:
+            self._disk.settle()
         self._tree.forget_memory()
         self._context.close()

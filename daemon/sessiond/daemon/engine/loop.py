@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from sessiond.daemon.engine.arena import Arena
 from sessiond.daemon.engine.schedule import Batch, Rank, Waiting, next_batch
-from sessiond.daemon.engine.work import Compute, Restore, Waited, Wish, Work
+from sessiond.daemon.engine.work import Batchable, Fetch, Waited, Wish, Work
 
 
 class Cancelled(Exception):
@@ -43,6 +43,11 @@ class Job:
     """When it should be done, by `time.monotonic`; see `schedule.due`."""
     began: float = 0.0
     """When it was first resumed."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for the disk."""
+        return isinstance(self.wish, Fetch) and self.wish.waits
 
 
 class Loop:
@@ -97,6 +102,13 @@ class Loop:
                 job.arena.abort()
             self._lock.notify()
 
+    def census(self) -> tuple[int, Counter[Rank]]:
+        """How many jobs and calls are in no batch now, and how many jobs there are of each rank."""
+        with self._lock:
+            jobs = list(self._jobs.values())
+            waiting = len(self._calls) + sum(job not in self._running for job in jobs)
+        return waiting, Counter(job.rank for job in jobs)
+
     # In the loop's thread.
 
     def submit(self, job: Job) -> None:
@@ -122,15 +134,26 @@ class Loop:
         pause: float | None = None
         while True:
             with self._lock:
-                busy = self._lock.wait_for(lambda: self._stopped or self._calls or self._jobs, pause)
+                self._lock.wait_for(self._may_go_on, pause)
+                busy = self._may_go_on() or bool(self._jobs)
                 if self._stopped:
                     return
             if busy:
                 self.turn()
                 self._after_turn()
-                pause = None if self._jobs else IDLE_S
+                pause = self._patience() if self._jobs else IDLE_S
             else:
                 pause = self._on_idle()
+
+    def _may_go_on(self) -> bool:
+        return (
+            self._stopped or bool(self._calls) or any(not j.waits or j.cancelled for j in self._jobs.values())
+        )
+
+    def _patience(self) -> float:
+        """Seconds until a job gives up that waits for the disk."""
+        until = [job.wish.until for job in self._jobs.values() if isinstance(job.wish, Fetch)]
+        return max(0.0, min(until, default=0.0) - time.monotonic())
 
     def turn(self) -> None:
         """Take in what came, resume who waits, compute one batch."""
@@ -139,13 +162,13 @@ class Loop:
         for job in list(self._jobs.values()):
             if job.cancelled:
                 self._resume(job, Cancelled())
-            elif job.wish is None:
+            elif job.wish is None or (isinstance(job.wish, Fetch) and not job.wish.waits):
                 self._resume(job)
         self._before_batch()
         waiting = [
             Waiting(job.id, job.branch, job.arena, job.rank, job.due, job.wish)
             for job in self._jobs.values()
-            if job.wish is not None
+            if job.wish is not None and not isinstance(job.wish, Fetch)
         ]
         if waiting:
             batch = next_batch(waiting, self._served)
@@ -157,7 +180,7 @@ class Loop:
         wishing = [
             (job, wish)
             for job, wish in zip(jobs, batch.wishes.values(), strict=True)
-            if isinstance(wish, Compute | Restore)
+            if isinstance(wish, Batchable)
         ]
         if wishing and self._enter([job for job, _ in wishing]):
             try:
@@ -179,7 +202,7 @@ class Loop:
     def _plan_anew(self, arena: Arena) -> None:
         """What was computed may be what others wait for, also those that had no part in the batch."""
         for job in self._jobs.values():
-            if job.arena is arena and not isinstance(job.wish, Waited):
+            if job.arena is arena and not isinstance(job.wish, Waited | Fetch):
                 job.wish = None
 
     def _enter(self, jobs: list[Job]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sessiond.daemon.engine.movements import Movements
 from sessiond.daemon.engine.node import Node
 
 
@@ -27,6 +28,8 @@ class MemoryTier:
         self._entries: dict[Node, _Entry] = {}
         self.used = 0
         """Bytes."""
+        self.movements = Movements()
+        """Of all trees that share it."""
 
     def has_room_for(self, size: int) -> bool:
         """Whether so much could be kept at all, be it in place of all else."""
@@ -40,6 +43,7 @@ class MemoryTier:
             oldest = min(droppable, key=lambda n: (bool(n.holders()), n is node, n.last_used, -n.end))
             entry = self._entries[oldest]
             self.remove(oldest)
+            self.movements.forgotten += len(oldest.tokens)
             entry.drop(oldest)
 
     def remove(self, node: Node) -> None:

@@ -52,6 +52,10 @@ class Node:
             yield at
             at = at.parent
 
+    def way(self) -> list[int]:
+        """All tokens from the root to here."""
+        return [token for run in reversed([node.tokens for node in self.path()]) for token in run]
+
     def below(self) -> Iterator[Node]:
         """This node and all below it."""
         pending: list[Node] = [self]

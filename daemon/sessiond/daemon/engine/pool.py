@@ -7,19 +7,27 @@ first decode, the next one runs with the extra buffer types off: that is what a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import structlog
 
 from sessiond.adapters.base import ModelSettings
 from sessiond.daemon.engine.backends import adapter_for
-from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.engine.engine import Engine, Tiers
+from sessiond.daemon.engine.identity import digest_of
 from sessiond.daemon.engine.measured import Measurements
 from sessiond.daemon.engine.process import EngineDied, EngineFailed, EngineProcess
 from sessiond.v1.errors import SessionUnavailable, invalid
 
 log = structlog.get_logger(__name__)
+
+FLUSH_S = 3.0
+"""How long an engine may write what is not on the disk yet before it ends."""
+
+MAX_ENGINES = 8
+"""Each is a process that stays to the end: a client that asks for one after another would fill the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +45,14 @@ class EnginePool:
         self,
         on_start: Callable[[Engine], None],
         on_death: Callable[[Engine, EngineDied], None],
-        memory_tier: int = 0,
+        tiers: Tiers | None = None,
         measurements: Measurements | None = None,
     ) -> None:
         self._measurements = measurements or Measurements()
         self._on_start = on_start
         self._on_death = on_death
-        self.memory_tier = memory_tier
-        """Bytes of KV that each engine may keep in memory beside its cells."""
+        self.tiers = tiers or Tiers()
+        """What each engine may keep beside its cells. Its disk is a folder in `tiers.folder`."""
         self._engines: dict[EngineKey, Engine] = {}
         self._loading: dict[EngineKey, asyncio.Task[Engine]] = {}
         self._careful: set[EngineKey] = set()
@@ -53,6 +61,10 @@ class EnginePool:
     def loaded(self) -> list[Engine]:
         """All engines that stand."""
         return list(self._engines.values())
+
+    def is_loaded(self, key: EngineKey) -> bool:
+        """Whether this engine stands."""
+        return key in self._engines
 
     async def get(self, key: EngineKey) -> Engine:
         """The engine, loaded. A cancelled caller leaves the load running for the next one.
@@ -64,6 +76,10 @@ class EnginePool:
             return found
         task = self._loading.get(key)
         if task is None:
+            if len(self._engines) + len(self._loading) >= MAX_ENGINES:
+                raise SessionUnavailable(
+                    f"{MAX_ENGINES} models, or ways of loading one, are in memory, which is the limit"
+                )
             task = self._loading[key] = asyncio.create_task(self._load(key), name=f"load {key.model}")
             task.add_done_callback(lambda _task: self._loading.pop(key, None))
         return await asyncio.shield(task)
@@ -74,7 +90,14 @@ class EnginePool:
             task.cancel()
         await asyncio.gather(*self._loading.values(), return_exceptions=True)
         engines, self._engines = self.loaded(), {}
-        await asyncio.gather(*(engine.process.stop() for engine in engines))
+        await asyncio.gather(*(_end(engine) for engine in engines))
+
+    def _tiers_of(self, key: EngineKey) -> Tiers:
+        folder = self.tiers.folder
+        if folder is None:
+            return self.tiers
+        name = digest_of([key.model, asdict(key.settings)])[:32]
+        return replace(self.tiers, folder=folder / name)
 
     async def _load(self, key: EngineKey) -> Engine:
         adapter = adapter_for(key.model)
@@ -109,7 +132,7 @@ class EnginePool:
         log.info("engine.starting", model=key.model, pid=process.pid, extra_buffers=settings.extra_buffers)
         try:
             engine = await Engine.load(
-                process, adapter, key.model, settings, lambda _share: None, self.memory_tier
+                process, adapter, key.model, settings, lambda _share: None, self._tiers_of(key)
             )
             await self._measurements.apply(engine, settings)
         except EngineFailed as failed:
@@ -127,3 +150,11 @@ class EnginePool:
             del self._engines[key]
             log.error("engine.died", model=key.model, pid=engine.process.pid, cause=died.cause)
             self._on_death(engine, died)
+
+
+async def _end(engine: Engine) -> None:
+    """Have an engine write what is not on the disk yet, and end it."""
+    with contextlib.suppress(EngineDied, EngineFailed, TimeoutError):
+        async with asyncio.timeout(FLUSH_S + 1.0):
+            await engine.flush(FLUSH_S)
+    await engine.process.stop()

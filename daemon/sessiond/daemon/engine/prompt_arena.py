@@ -16,7 +16,7 @@ from sessiond.adapters.base import (
 )
 from sessiond.daemon.engine.arena import Emit, Told
 from sessiond.daemon.engine.rates import Rates
-from sessiond.daemon.engine.work import Compute, Finish, Restore, Reuse, Waited, Work
+from sessiond.daemon.engine.work import Batchable, Finish, Reuse, Waited, Work
 
 
 class PromptArena:
@@ -119,7 +119,7 @@ class PromptArena:
         yield Waited()
         raise Unsupported("logits")
 
-    def compute(self, wishes: Sequence[Compute | Restore], standing: Sequence[str]) -> list[Exception | None]:
+    def compute(self, wishes: Sequence[Batchable], standing: Sequence[str]) -> list[Exception | None]:
         """See `Arena.compute`. No job of this arena wishes for anything."""
         raise AssertionError("a prompt arena computes by itself")
 
@@ -137,6 +137,10 @@ class PromptArena:
     def shed(self, *, in_passing: bool = False) -> bool:
         """See `Arena.shed`. It holds no cells."""
         return False
+
+    def write_behind(self) -> float | None:
+        """See `Arena.write_behind`. Its KV cannot be had."""
+        return None
 
     def park(self) -> None:
         """See `Arena.park`. There is nothing to give back."""

@@ -9,7 +9,10 @@ FEWEST = 8
 _TOKENS_A_SECOND = 500.0
 _BYTES_A_SECOND = 1e9
 _RESTORE_S = 0.0005
-"""What the first restore is expected to take at least."""
+"""What a restore from memory takes at least."""
+_DISK_BYTES_A_SECOND = 2e8
+_FETCH_S = 0.002
+"""What a restore from the disk takes at least."""
 
 
 class Rates:
@@ -18,6 +21,7 @@ class Rates:
     def __init__(self) -> None:
         self._compute = 0.0
         self._restore = 0.0
+        self._fetch = 0.0
 
     @property
     def tokens_a_second(self) -> float:
@@ -33,6 +37,16 @@ class Rates:
         """So many bytes of KV were brought back in so long."""
         if seconds > 0:
             self._restore = _mean(self._restore, size / seconds)
+
+    def fetched(self, size: int, seconds: float) -> None:
+        """So many bytes of KV were read from the disk and brought back in so long."""
+        if seconds > 0:
+            self._fetch = _mean(self._fetch, size / seconds)
+
+    def fetching_pays(self, tokens: int, size: int) -> bool:
+        """Whether `size` bytes of KV are back from the disk sooner than `tokens` tokens are computed."""
+        fetch = _FETCH_S + size / (self._fetch or _DISK_BYTES_A_SECOND)
+        return fetch < tokens / self.tokens_a_second
 
     def restoring_pays(self, tokens: int, size: int) -> bool:
         """Whether `size` bytes of KV are back sooner than `tokens` tokens are computed."""

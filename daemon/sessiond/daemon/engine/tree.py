@@ -54,6 +54,8 @@ class TokenTree:
         self.tips: dict[str, Node] = {}
         self.moves = 0
         """Counts how often KV of a branch may have moved without it."""
+        self.growth = 0
+        """Counts how often tokens came to stand that did not."""
         self._tier = tier if tier is not None else MemoryTier(1 << 30)
         self._worth = worth or _always
         self._cuts = cuts
@@ -76,8 +78,7 @@ class TokenTree:
 
     def tokens(self, branch: str) -> list[int]:
         """The tokens that the branch holds."""
-        runs = [node.tokens for node in self.tips[branch].path()]
-        return [token for run in reversed(runs) for token in run]
+        return self.tips[branch].way()
 
     def spot(self, branch: str) -> Spot:
         """Where the branch stands: equal for two branches that stand in one place."""
@@ -176,6 +177,7 @@ class TokenTree:
         else:
             self._move(branch, self._add_child(tip, list(tokens), sequence))
         self.cells.used += len(tokens)
+        self.growth += 1
         self._touch(self.tips[branch])
 
     def release(self, branch: str) -> None:
@@ -234,9 +236,42 @@ class TokenTree:
         self._tier.remove(node)
         node.kept, node.sequence = None, sequence
         self.moves += 1
+        self._tier.movements.restored += len(node.tokens)
         self.cells.used += len(node.tokens)
         self._unseat(tip)
         return True
+
+    def receive(self, branch: str, tokens: Sequence[int], state: bytes, keep: Collection[str] = ()) -> bool:
+        """Take over KV of `tokens` from elsewhere, behind the branch's tip. False if the backend refuses it. Raises NoRoom.
+
+        As after `grow`, look at `length`.
+        """
+        sequence, start = self.extend(branch, len(tokens), keep)
+        try:
+            self.cells.context.load(sequence, state, start)
+        except NoRoom:
+            self.release(branch)
+            raise
+        except BackendError:
+            self.release(branch)
+            return False
+        self._tier.movements.fetched += len(tokens)
+        self.grow(branch, tokens)
+        return True
+
+    def saved(self, leaf: Node, start: int, end: int) -> bytes:
+        """The KV of the positions from `start` to `end` on the way to a resident leaf, which stay. Raises BackendError."""
+        assert leaf.sequence is not None
+        context = self.cells.context
+        if end == leaf.end:
+            return context.save(leaf.sequence, start)
+        if not self.cells.free:
+            raise NoRoom("no sequence is free")
+        lent = self.cells.share(leaf.sequence, end, b"")
+        try:
+            return context.save(lent, start)
+        finally:
+            self.cells.give_back(lent)
 
     def discard(self, node: Node) -> None:
         """Forget a node that has no cells, and all below it. Branches that stood there stand above it now."""
@@ -315,11 +350,13 @@ class TokenTree:
     def _evict(self, leaf: Node) -> None:
         """Free a leaf's cells."""
         self.moves += 1
-        state = self._saved(leaf)
+        state, used = self._saved(leaf), self.cells.used
         if self._leave(leaf) and self._tier.has_room_for(len(state)):
+            self._tier.movements.kept += used - self.cells.used
             leaf.kept = state
             self._tier.add(leaf, len(state), self.discard)
         else:
+            self._tier.movements.dropped += used - self.cells.used
             self.discard(leaf)
 
     def _saved(self, leaf: Node) -> bytes:

@@ -36,6 +36,10 @@ class Load(Command, frozen=True, tag=True):
     settings: ModelSettings
     memory_tier: int = 0
     """Bytes of KV that may be kept in memory beside the cells."""
+    disk_folder: str = ""
+    """Where KV is kept that outlives the engine; empty is nowhere. No other engine uses it."""
+    disk_tier: int = 0
+    """Bytes that it may take."""
 
 
 class Measure(Command, frozen=True, tag=True):
@@ -72,6 +76,8 @@ class Open(Command, frozen=True, tag=True):
     """The branch of the same arena where it is to stand; empty for the root."""
     kv_limit: int = 0
     """Bytes that the cells of a new arena may take; 0 is no limit."""
+    workspace: str = ""
+    """Whose KV a new arena holds: on the disk nothing of one workspace is found from another."""
 
 
 class Close(Command, frozen=True, tag=True):
@@ -86,8 +92,18 @@ class Park(Command, frozen=True, tag=True):
     arena: str
 
 
+class Flush(Command, frozen=True, tag=True):
+    """Write to the disk what is not written yet, for so many seconds at most. Answered by Done."""
+
+    seconds: float
+
+
 class Check(Command, frozen=True, tag=True):
     """Compare every arena with its backend. Answered by Done with Checked, or by Failed where they do not agree."""
+
+
+class Tally(Command, frozen=True, tag=True):
+    """Say what was done and what waits. Answered by Done with Tallied, also while a batch is computed."""
 
 
 class Advance(Command, frozen=True, tag=True):
@@ -136,7 +152,9 @@ AnyCommand: TypeAlias = (
     | Open
     | Close
     | Park
+    | Flush
     | Check
+    | Tally
     | Advance
     | Generate
     | Logits
@@ -244,6 +262,51 @@ class Checked(msgspec.Struct, frozen=True, tag=True):
     """Bytes that are kept in memory."""
 
 
+class DiskTold(msgspec.Struct, frozen=True):
+    """How the disk tier stands, and what it did; see `disk.tier.Facts` and `disk.counts.Counts`."""
+
+    open: int
+    """1 if entries can be found, else 0."""
+    entries: int
+    bytes: int
+    limit: int
+    waiting_bytes: int
+    kv_bytes: int
+    file_bytes: int
+    written: int
+    read: int
+    missed: int
+    damaged: int
+    evicted: int
+    dropped: int
+    set_aside: int
+
+
+class Tallied(msgspec.Struct, frozen=True, tag=True):
+    """What an engine did since it began, in tokens, and what it has at hand now."""
+
+    waiting: int
+    """Jobs and other commands that are in no batch at the moment."""
+    decodes: int
+    """Jobs that answer, at work or waiting."""
+    prefills: int
+    keep_hots: int
+    kept_tokens: int
+    """Tokens that left the cells and went to memory."""
+    dropped_tokens: int
+    """Tokens that left the cells and are nowhere since."""
+    forgotten_tokens: int
+    """Tokens that left memory because its limit was met."""
+    restored_tokens: int
+    """Tokens that came back from memory into cells."""
+    fetched_tokens: int
+    """Tokens that came back from the disk into cells."""
+    memory_tier: int
+    """Bytes that are kept in memory."""
+    disk: DiskTold | None = None
+    """None without a disk tier."""
+
+
 class Nothing(msgspec.Struct, frozen=True, tag=True):
     """Done, and nothing to say."""
 
@@ -259,6 +322,7 @@ Answer: TypeAlias = (
     | Measured
     | Framed
     | Checked
+    | Tallied
     | Nothing
 )
 

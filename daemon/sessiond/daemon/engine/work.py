@@ -4,14 +4,17 @@ A job is a generator: it yields what it wants computed next and is resumed once 
 yields it only thinks. So the loop can put the wishes of many jobs into one batch.
 
 A wish is no promise: it may be fulfilled in part, or not at all where older jobs needed the room. Whoever made it
-looks at what stands and wishes again.
+looks at what stands and wishes again. One that waits for the disk holds nobody else up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
+
+from sessiond.daemon.engine.disk import Found
 
 T = TypeVar("T")
 
@@ -33,12 +36,60 @@ class Restore:
     tokens: Sequence[int]
 
 
+FETCH_PATIENCE_S = 5.0
+"""A disk that takes longer to read one entry hangs: then it is as if there were none."""
+
+
+@dataclass(eq=False, slots=True)
+class Fetch:
+    """Wait until an entry was read from the disk. `payload` is its KV then, or None if there is none."""
+
+    branch: str
+    found: Found
+    wake: Callable[[], None]
+    payload: bytes | None = None
+    began: float = field(default_factory=time.monotonic)
+    took_s: float = 0.0
+    over: bool = False
+
+    def arrived(self, payload: bytes | None) -> None:
+        """The disk's thread says what it read."""
+        self.payload, self.took_s, self.over = payload, time.monotonic() - self.began, True
+        self.wake()
+
+    @property
+    def until(self) -> float:
+        """When whoever wished it gives up, by `time.monotonic`."""
+        return self.began + FETCH_PATIENCE_S
+
+    @property
+    def waits(self) -> bool:
+        """Whether whoever wished it has to wait still."""
+        return not self.over and time.monotonic() < self.until
+
+
+@dataclass(eq=False, slots=True)
+class Receive:
+    """Put KV that was read from the disk after the branch's tip, on the way to these tokens."""
+
+    branch: str
+    tokens: Sequence[int]
+    found: Found
+    payload: bytes
+    read_s: float
+    """How long the disk took."""
+    tried: bool = False
+    """Whether that was done, or refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Waited:
     """Nothing to batch: the job itself did a bounded piece of work."""
 
 
-Wish: TypeAlias = Compute | Restore | Waited
+Batchable: TypeAlias = Compute | Restore | Receive
+"""What an arena does in a batch."""
+Wish: TypeAlias = Batchable | Fetch | Waited
 Work: TypeAlias = Generator[Wish, None, T]
 
 

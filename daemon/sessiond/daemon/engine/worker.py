@@ -6,10 +6,12 @@ a long text or a slow template keeps neither a cancel nor a decode waiting.
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 
@@ -24,12 +26,14 @@ from sessiond.adapters.base import (
     Unsupported,
 )
 from sessiond.daemon.engine import frames, wire
-from sessiond.daemon.engine.arenas import Arenas, NoMemory
+from sessiond.daemon.engine.arenas import Arenas, Disk, NoMemory
 from sessiond.daemon.engine.backends import adapters
+from sessiond.daemon.engine.disk import DiskTier
 from sessiond.daemon.engine.jobs import JobMaker
 from sessiond.daemon.engine.loop import Cancelled, Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
 from sessiond.daemon.engine.outbox import Outbox
+from sessiond.daemon.engine.schedule import Rank
 from sessiond.daemon.engine.tune import measure
 
 
@@ -49,7 +53,8 @@ class Worker:
             return
         try:
             self._model = self._load(first)
-            self._arenas = Arenas(self._model, MemoryTier(first.memory_tier), self._outbox.send)
+            self._tier = MemoryTier(first.memory_tier)
+            self._arenas = Arenas(self._model, self._tier, self._outbox.send, self._disk(first))
             self._jobs = JobMaker(self._model, self._arenas, self._outbox.keep)
             self._outbox.send(wire.Done(first.id, wire.Loaded(self._model.facts, self._defaults())))
         except Exception as error:  # noqa: BLE001 - whatever a load dies of is told to the daemon
@@ -58,7 +63,14 @@ class Worker:
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         self._loop.run()
         self._side.shutdown(cancel_futures=True)
+        self._arenas.shut()
         self._model.close()
+
+    def _disk(self, command: wire.Load) -> Disk | None:
+        if not command.disk_folder or not command.disk_tier:
+            return None
+        tier = DiskTier(Path(command.disk_folder), command.disk_tier)
+        return Disk(tier, command.settings, str(os.getuid()), lambda: self._loop.call(lambda: None))
 
     def _load(self, command: wire.Load) -> Model:
         def progress(share: float) -> None:
@@ -114,8 +126,12 @@ class Worker:
                 self._loop.call(lambda: self._answer(command.id, lambda: measure(self._model)))
             case wire.Park():
                 self._loop.call(lambda: self._answer(command.id, lambda: self._park(command)))
+            case wire.Flush():
+                self._loop.call(lambda: self._answer(command.id, lambda: self._flush(command)))
             case wire.Check():
                 self._loop.call(lambda: self._answer(command.id, self._arenas.check))
+            case wire.Tally():
+                self._answer(command.id, self._tally)  # here and now: a batch may take seconds
             case wire.Advance() | wire.Generate() | wire.Logits():
                 self._loop.call(lambda: self._submit(command))
             case wire.Load():
@@ -149,10 +165,31 @@ class Worker:
         self._arenas.close(command.branch)
         return wire.Nothing()
 
+    def _flush(self, command: wire.Flush) -> wire.Answer:
+        self._arenas.flush(command.seconds)
+        return wire.Nothing()
+
     def _park(self, command: wire.Park) -> wire.Answer:
         self._arenas.park(command.arena)
         self._after_turn()  # whoever waits for the answer has heard by then where the branches are
         return wire.Nothing()
+
+    def _tally(self) -> wire.Answer:
+        waiting, jobs = self._loop.census()
+        moved = self._tier.movements
+        return wire.Tallied(
+            waiting=waiting,
+            decodes=jobs[Rank.DECODE],
+            prefills=jobs[Rank.PREFILL],
+            keep_hots=jobs[Rank.KEEP_HOT],
+            kept_tokens=moved.kept,
+            dropped_tokens=moved.dropped,
+            forgotten_tokens=moved.forgotten,
+            restored_tokens=moved.restored,
+            fetched_tokens=moved.fetched,
+            memory_tier=self._tier.used,
+            disk=self._arenas.disk_told(),
+        )
 
     def _submit(self, command: wire.Advance | wire.Generate | wire.Logits) -> None:
         try:

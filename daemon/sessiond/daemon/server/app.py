@@ -15,13 +15,19 @@ from grpc_reflection.v1alpha import reflection
 from sessiond.daemon.catalog import ModelCatalog
 from sessiond.daemon.engine.measured import Measurements
 from sessiond.daemon.engine.memory import KvMemory
+from sessiond.daemon.metrics.endpoint import metrics_endpoint
+from sessiond.daemon.metrics.meter import Meter
+from sessiond.daemon.metrics.turns import TurnObserver
 from sessiond.daemon.server import not_yet
 from sessiond.daemon.server.boundary import Boundary
-from sessiond.daemon.server.listen import check_tcp, unix_target
+from sessiond.daemon.server.gate import Limits
+from sessiond.daemon.server.listen import unix_target
 from sessiond.daemon.server.model_servicer import ModelServicer
 from sessiond.daemon.server.session_servicer import SessionServicer
+from sessiond.daemon.server.tcp import tcp_port
 from sessiond.daemon.server.workspace_servicer import WorkspaceServicer
 from sessiond.daemon.sessions.calm import Calm
+from sessiond.daemon.sessions.ledger import Ledger
 from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.settings import Settings
 from sessiond.v1 import (
@@ -43,6 +49,11 @@ SERVICES = (
     function_service_pb2.DESCRIPTOR.services_by_name["FunctionService"].full_name,
 )
 
+MAX_STREAMS = 256
+"""Calls on one connection; further ones wait in the client."""
+KEEPALIVE_MS = 30_000
+"""How often a silent connection is asked whether it lives, and how long its answer may take."""
+
 
 class App:
     """One daemon."""
@@ -55,12 +66,15 @@ class App:
             settings.max_sessions,
             default_num_ctx=settings.num_ctx,
             memory=KvMemory(settings.kv_memory_mb << 20),
-            memory_tier=settings.memory_tier_bytes(),
+            tiers=settings.tiers(),
             measurements=Measurements(settings.state_dir / "measured" if settings.measure else None),
             calm=Calm(on_battery=settings.keep_hot_on_battery, most_load=settings.keep_hot_most_load)
             if settings.keep_hot
             else None,
+            ledger=Ledger(settings.state_dir / "sessions.db"),
         )
+        self._meter = Meter(self._registry, version("sessiond"))
+        self.boundary = Boundary(settings.token, version("sessiond"), _limits(settings))
         self._health = health.aio.HealthServicer()
         self._stop = asyncio.Event()
 
@@ -71,9 +85,9 @@ class App:
         server = self._server()
         await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
         server.add_insecure_port(unix_target(self._settings.socket))
-        if self._settings.tcp:
-            port = server.add_insecure_port(check_tcp(self._settings.tcp, self._settings.token))
-            log.info("daemon.tcp", port=port)
+        tcp = tcp_port(self._settings)
+        if tcp is not None:
+            log.info("daemon.tcp", port=tcp.open(server), tls=tcp.credentials is not None)
         await server.start()
         self._settings.socket.chmod(0o600)
         loop = asyncio.get_running_loop()
@@ -81,23 +95,34 @@ class App:
             loop.add_signal_handler(number, self._stop.set)
         log.info("daemon.listening", socket=str(self._settings.socket))
         try:
-            await self._load_or_stop()
+            async with metrics_endpoint(self._settings.metrics, self._settings.token, self._meter.expose):
+                await self._load_or_stop()
         finally:
             await self._end(server)
 
     def _server(self) -> grpc.aio.Server:
-        most = self._settings.max_message_bytes
+        settings = self._settings
+        most, stall_ms = settings.max_message_bytes, int(settings.stall_timeout_s * 1e3)
         server = grpc.aio.server(
-            interceptors=[Boundary(self._settings.token, version("sessiond"))],
+            interceptors=[
+                self.boundary,
+                TurnObserver(self._meter.turns),
+            ],
             options=[
                 ("grpc.max_receive_message_length", most),
                 ("grpc.max_send_message_length", most),
                 ("grpc.so_reuseport", 0),  # a second daemon on our TCP port must fail, not share it
+                ("grpc.max_concurrent_streams", MAX_STREAMS),
+                ("grpc.server_handshake_timeout_ms", stall_ms),
+                # A client whose machine is gone says nothing more, and would be waited for until it does.
+                ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+                ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
+                ("grpc.keepalive_permit_without_calls", 1),
             ],
         )
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(SessionServicer(self._registry), server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelServicer(self._registry, self._catalog), server
+            ModelServicer(self._registry, self._catalog, self._meter, settings), server
         )
         workspace_service_pb2_grpc.add_WorkspaceServiceServicer_to_server(
             WorkspaceServicer(self._registry), server
@@ -121,9 +146,14 @@ class App:
         if stop_now is not None:
             stop.cancel()
             raise stop_now
+        self._registry.recall()
+        await self._registry.revive(loaded=True)
         await self._say(health_pb2.HealthCheckResponse.SERVING)
         log.info("daemon.serving")
+        others = asyncio.create_task(self._registry.revive())
         await stop
+        others.cancel()
+        await asyncio.gather(others, return_exceptions=True)
 
     async def _end(self, server: grpc.aio.Server) -> None:
         """Let running turns end, within bounds; refuse new ones."""
@@ -137,3 +167,12 @@ class App:
     async def _say(self, status: int) -> None:
         for name in ("", *SERVICES):
             await self._health.set(name, status)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        calls=settings.max_calls,
+        waiting=settings.max_waiting_turns,
+        waiting_each=settings.max_waiting_turns_each,
+        stall_s=settings.stall_timeout_s,
+    )

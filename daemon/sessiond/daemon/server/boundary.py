@@ -7,15 +7,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import hmac
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
+from sessiond.daemon.bearer import Bearer
+from sessiond.daemon.server.fields import SESSION_NAME
+from sessiond.daemon.server.gate import Gate, Limits
+from sessiond.daemon.server.patience import Unread, careful, received, write_all
 from sessiond.v1 import errors
 from sessiond.v1.status import code_of, to_status
 
@@ -26,6 +29,18 @@ HEALTH = "/grpc.health."
 VERSION_KEY = "sessiond-version"
 MAX_MESSAGE = 2000
 """Characters of an error's sentence that travel. Headers have a limit, and a sentence needs no more."""
+MAX_DETAILS = 256 << 10
+"""Bytes of an error's details. They may quote what was sent, and a client that gets more headers than it takes would not
+even learn the reason: beyond this only that travels.
+"""
+TURNS = frozenset(
+    f"/sessiond.v1.SessionService/{name}"
+    for name in (
+        *("EnsurePrefix", "PrefillSuffix", "Decode", "Complete"),
+        *("ForkSession", "SaveSnapshot", "RestoreSnapshot"),
+    )
+)
+"""The rpcs of which a session runs one at a time."""
 
 _line: contextvars.ContextVar[dict[str, object] | None] = contextvars.ContextVar("line", default=None)
 
@@ -40,19 +55,14 @@ def note(**figures: object) -> None:
         line.update(figures)
 
 
-class _Undecodable:
-    """Stands for a request that is no message of its type."""
-
-    def __init__(self, why: str) -> None:
-        self.why = why
-
-
 class Boundary(grpc.aio.ServerInterceptor):
     """See the module. An empty token lets everybody in: the socket's folder is the guard then."""
 
-    def __init__(self, token: str, version: str) -> None:
-        self._token = token.encode()
+    def __init__(self, token: str, version: str, limits: Limits) -> None:
+        self._bearer = Bearer(token)
         self._version = version
+        self.gate = Gate(limits)
+        self._stall_s = limits.stall_s
 
     async def intercept_service(
         self,
@@ -60,119 +70,110 @@ class Boundary(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wrap the handler of one call."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
         method = handler_call_details.method
-        if not self._allowed(handler_call_details):
-            return _refusing(handler)
-        if method.startswith(HEALTH) and handler.unary_unary is not None:
-            return self._telling_version(handler)
-        if not method.startswith(OURS):
+        if not self._allowed(handler_call_details):  # before it shows whether there is such an rpc
+            return _refusing(method)
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.request_streaming or not method.startswith((OURS, HEALTH)):
             return handler
-        if handler.response_streaming:
-            make, behaviour = grpc.unary_stream_rpc_method_handler, _written(handler.unary_stream)
-        else:
-            make, behaviour = grpc.unary_unary_rpc_method_handler, cast("Behaviour", handler.unary_unary)
+        behaviour = self._health(handler) if method.startswith(HEALTH) else self._guarded(method, handler)
+        # As streams of requests, which they are not: those are read by us, when and as long as we like.
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
         return make(
-            _guarded(method, behaviour),
-            request_deserializer=_careful(handler.request_deserializer),
+            cast("Any", behaviour),
+            request_deserializer=careful(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
     def _allowed(self, details: grpc.HandlerCallDetails) -> bool:
-        if not self._token:
-            return True
         given = dict(details.invocation_metadata or ()).get("authorization", "")
         told = given if isinstance(given, bytes) else str(given).encode("utf-8", "replace")
-        return hmac.compare_digest(told, b"Bearer " + self._token)
+        return self._bearer.allows(told)
 
-    def _telling_version(self, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
-        async def behaviour(request: Any, context: Context) -> Any:
+    def _health(self, handler: Any) -> Behaviour:
+        async def behaviour(_messages: object, context: Context) -> Any:
+            try:
+                request = await received(context, self._stall_s)
+            except errors.SessiondError as raised:
+                return await _abort(context, raised.with_traceback(None))
+            if handler.response_streaming:
+                return await handler.unary_stream(request, context)
             await context.send_initial_metadata(((VERSION_KEY, self._version),))
             return await handler.unary_unary(request, context)
 
-        return grpc.unary_unary_rpc_method_handler(
-            behaviour,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        return behaviour
+
+    def _guarded(self, method: str, handler: Any) -> Behaviour:
+        async def guarded(_messages: object, context: Context) -> Any:
+            begun = time.monotonic()
+            line: dict[str, object] = {"method": method.removeprefix(OURS)}
+            _line.set(line)
+            code, error, unread = "OK", None, None
+            try:
+                return await self._served(method, handler, context)
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except errors.SessiondError as raised:
+                # Without its traceback: that would hold frames, and these the request, until the next sweep.
+                error = raised.with_traceback(None)
+            except Unread as stalled:
+                unread = stalled.with_traceback(None)
+                error = errors.SessionUnavailable(
+                    f"the client took nothing of the answer for {self._stall_s:g} seconds"
+                )
+            except Exception:
+                error = errors.SessiondError("an internal error; the daemon's log has it")
+                log.exception("rpc.bug", method=method)
+            finally:
+                if error is not None:
+                    code = code_of(error).name
+                    line |= {"reason": error.reason, "error": error.message[:MAX_MESSAGE]}
+                told = {name: value for name, value in line.items() if value is not None}
+                log.info("rpc", code=code, ms=round((time.monotonic() - begun) * 1e3, 2), **told)
+            if unread is not None:
+                await unread.over()
+            assert error is not None  # else there was an answer, or a cancel
+            return await _abort(context, error)
+
+        return guarded
+
+    async def _served(self, method: str, handler: Any, context: Context) -> Any:
+        with self.gate.call():
+            request = await received(context, self._stall_s)
+            note(session=getattr(request, "name", "") or None)
+            with self._turn(method, request):
+                if handler.response_streaming:
+                    return await write_all(handler.unary_stream(request, context), context, self._stall_s)
+                return await handler.unary_unary(request, context)
+
+    def _turn(self, method: str, request: Message) -> contextlib.AbstractContextManager[None]:
+        name = str(getattr(request, "name", ""))
+        # What is no name of a session is refused later, and is no reason to remember it.
+        if method not in TURNS or not SESSION_NAME.fullmatch(name):
+            return contextlib.nullcontext()
+        return self.gate.turn(name)
 
 
-def _written(behaviour: Any) -> Behaviour:
-    """A generator's items, written one by one. grpc would iterate by itself; but then a cancel would be raised
-    outside the generator, and its turn would end some time after its rpc.
-    """
+def _refusing(method: str) -> grpc.RpcMethodHandler[Any, Any]:
+    """Refuses everybody alike. As a stream of streams it fits every rpc, and does not even read the request."""
 
-    async def write(request: Any, context: Context) -> None:
-        async with contextlib.aclosing(behaviour(request, context)) as items:
-            async for item in items:
-                await context.write(item)
-
-    return write
-
-
-def _refusing(handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
-    """The same shape of handler, which refuses everybody alike: it does not even look at the request."""
-
-    async def refuse(_request: Any, context: Context) -> None:
+    async def refuse(_messages: object, context: Context) -> None:
+        log.info("rpc", method=method[:MAX_MESSAGE], code="PERMISSION_DENIED", reason="PERMISSION_DENIED")
         await _abort(context, errors.PermissionDenied("a valid token is needed"))
 
-    if handler.request_streaming:
-        return grpc.stream_stream_rpc_method_handler(refuse)
-    if handler.response_streaming:
-        return grpc.unary_stream_rpc_method_handler(refuse)
-    return grpc.unary_unary_rpc_method_handler(refuse)
-
-
-def _careful(deserialize: Any) -> Callable[[bytes], Message | _Undecodable]:
-    def decode(data: bytes) -> Message | _Undecodable:
-        try:
-            message: Message = deserialize(data)
-        except (DecodeError, ValueError) as error:  # not protobuf, or a string that is not UTF-8
-            return _Undecodable(str(error))
-        return message
-
-    return decode
-
-
-def _guarded(method: str, behaviour: Behaviour) -> Behaviour:
-    async def guarded(request: Any, context: Context) -> Any:
-        begun = time.monotonic()
-        line: dict[str, object] = {"method": method.removeprefix(OURS)}
-        _line.set(line)
-        code, error = "OK", None
-        try:
-            if isinstance(request, _Undecodable):
-                raise errors.invalid("request", f"is not a valid message: {request.why}")
-            note(session=getattr(request, "name", "") or None)
-            return await behaviour(request, context)
-        except asyncio.CancelledError:
-            code = "CANCELLED"
-            raise
-        except errors.SessiondError as raised:
-            # Without its traceback: that would hold this frame, and this frame the request, until the next sweep.
-            error, code = raised.with_traceback(None), code_of(raised).name
-            line["reason"] = raised.reason
-            line["error"] = raised.message[:MAX_MESSAGE]
-        except Exception:
-            error, code = errors.SessiondError("an internal error; the daemon's log has it"), "INTERNAL"
-            log.exception("rpc.bug", method=method)
-        finally:
-            told = {name: value for name, value in line.items() if value is not None}
-            log.info("rpc", code=code, ms=round((time.monotonic() - begun) * 1e3, 2), **told)
-        del (
-            request
-        )  # a refused message may be large, and the abort below is an exception that holds this frame
-        await _abort(context, error)
-        return None
-
-    return guarded
+    return grpc.stream_stream_rpc_method_handler(cast("Any", refuse))
 
 
 async def _abort(context: Context, error: errors.SessiondError) -> None:
     status = to_status(error)
     status.message = status.message[:MAX_MESSAGE]
+    if status.ByteSize() > MAX_DETAILS:
+        del status.details[1:]
     details = status.SerializeToString()
     await context.abort(
         code_of(error), status.message, trailing_metadata=(("grpc-status-details-bin", details),)

@@ -15,7 +15,7 @@ from sessiond.adapters.base import (
 )
 from sessiond.daemon.server.fields import MAX_NAME, Fields, folder
 from sessiond.daemon.sessions.config import SessionConfig
-from sessiond.daemon.sessions.registry import OpenRequest
+from sessiond.daemon.sessions.open_request import OpenRequest
 from sessiond.daemon.sessions.session import DecodeRequest
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.suffix import MessageInput, SuffixRequest

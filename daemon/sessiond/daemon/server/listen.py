@@ -11,11 +11,12 @@ import contextlib
 import fcntl
 import ipaddress
 import os
-import stat
 import time
 from collections.abc import Generator
 from pathlib import Path
 from urllib.parse import quote
+
+from sessiond.daemon.server.private import NotPrivate, private_folder
 
 MAX_SOCKET_BYTES = 107
 """What fits into `sockaddr_un.sun_path` with its closing NUL."""
@@ -33,21 +34,10 @@ def prepare_socket(path: Path) -> Path:
     size = len(os.fsencode(path))
     if size > MAX_SOCKET_BYTES:
         raise ListenError(f"the socket's path has {size} bytes, and may have {MAX_SOCKET_BYTES}: {path}")
-    folder = path.parent
     try:
-        if not folder.exists():
-            folder.mkdir(mode=0o700, parents=True)
-        told = folder.lstat()
-    except OSError as error:
-        raise ListenError(f"the socket's folder cannot be made: {error}") from error
-    if not stat.S_ISDIR(told.st_mode):
-        raise ListenError(f"not a folder: {folder}")
-    if told.st_uid != os.getuid():
-        raise ListenError(f"the socket's folder belongs to another user: {folder}")
-    if told.st_mode & stat.S_IWOTH:
-        raise ListenError(
-            f"everybody can write to the socket's folder, and put a socket of their own there: {folder}"
-        )
+        private_folder(path.parent, "the socket's folder", close=False)
+    except NotPrivate as error:
+        raise ListenError(str(error)) from error
     return path
 
 
@@ -87,18 +77,28 @@ def unix_target(socket: Path) -> str:
     return f"unix:{quote(os.fsencode(socket))}"
 
 
-def check_tcp(address: str, token: str) -> str:
-    """A loopback address with a port, and only behind a token. Raises ListenError."""
+def check_tcp(address: str, token: str, *, beyond_loopback: bool = False, tls: bool = False) -> str:
+    """An address with a port, on loopback unless told otherwise, and only behind a token. Raises ListenError."""
     host, separator, port = address.rpartition(":")
-    if not separator or not port.isdecimal() or int(port) > 65535:
+    if not separator or not host or not port.isdecimal() or int(port) > 65535:
         raise ListenError(f"{address!r} is not of the form HOST:PORT")
-    if host != "localhost":
-        try:
-            loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
-        except ValueError:
-            loopback = False
-        if not loopback:
-            raise ListenError(f"{host!r} is not a loopback address")
     if not token:
         raise ListenError("TCP needs a token: every user of this machine can connect. Set SESSIOND_TOKEN")
+    if _is_loopback(host):
+        return address
+    if not beyond_loopback:
+        raise ListenError(f"{host!r} is not a loopback address, and --tcp-beyond-loopback was not given")
+    if not tls:
+        raise ListenError(
+            "beyond loopback the token and all texts would be readable on the way: TLS is needed"
+        )
     return address
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

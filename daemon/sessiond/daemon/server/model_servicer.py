@@ -9,9 +9,13 @@ import grpc
 from sessiond.daemon.catalog import ModelCatalog
 from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
+from sessiond.daemon.metrics.activity import activity
+from sessiond.daemon.metrics.meter import Meter
 from sessiond.daemon.server import to_proto
 from sessiond.daemon.server.fields import Fields
+from sessiond.daemon.server.support_proto import support_facts
 from sessiond.daemon.sessions.registry import SessionRegistry
+from sessiond.daemon.settings import Settings
 from sessiond.v1 import model_service_pb2 as pb
 from sessiond.v1 import model_service_pb2_grpc
 from sessiond.v1.errors import SessionUnavailable, UnsupportedFeature, invalid
@@ -23,9 +27,13 @@ MAX_TOKENS = 1 << 22
 class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
     """Each method converts, asks, converts back."""
 
-    def __init__(self, registry: SessionRegistry, catalog: ModelCatalog) -> None:
+    def __init__(
+        self, registry: SessionRegistry, catalog: ModelCatalog, meter: Meter, settings: Settings
+    ) -> None:
         self._registry = registry
         self._catalog = catalog
+        self._meter = meter
+        self._settings = settings
 
     async def _engine(self, model: str) -> Engine:
         fields = Fields()
@@ -40,7 +48,9 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
 
     async def GetRuntime(self, request: pb.GetRuntimeRequest, context: Context) -> pb.GetRuntimeResponse:
         """See the contract."""
+        now = await self._meter.read()
         memory, pool = self._registry.memory, self._registry.pool
+        facts = [engine.facts for engine in pool.loaded()]
         return pb.GetRuntimeResponse(
             models=[to_proto.model_runtime(engine) for engine in pool.loaded()],
             arenas=[to_proto.arena_runtime(record) for record in memory.records()],
@@ -48,7 +58,9 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
             kv_free_bytes=memory.free(),
             reserve_bytes=memory.reserve,
             kv_limit_bytes=memory.most,
-            memory_tier_limit_bytes=pool.memory_tier,
+            memory_tier_limit_bytes=pool.tiers.memory,
+            activity=activity(now),
+            support=support_facts(self._settings, facts, now) if request.with_support else None,
         )
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:

@@ -18,6 +18,8 @@ class Home:
 
     engine: Engine
     arena: str
+    root: str
+    """Of the workspace; empty if there is none."""
     memory: KvMemory
     cell_bytes: int
     """Of KV for each token."""

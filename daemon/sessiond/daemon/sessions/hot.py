@@ -112,7 +112,8 @@ class KeepHot:
                 self.state = "waiting" if self._changed.is_set() else "idle"
 
     async def _open(self) -> None:
-        await self._home.engine.open(self._branch, self._home.arena, self._home.settings)
+        home = self._home
+        await home.engine.open(self._branch, home.arena, home.settings, workspace=home.root)
 
     async def _bring_up(self, began: float) -> None:
         prefix = await self._assemble()

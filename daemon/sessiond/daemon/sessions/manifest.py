@@ -7,12 +7,12 @@ language can compute the same.
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from sessiond.adapters.base import ContextSettings, ModelFacts, ModelSettings
+from sessiond.daemon.engine.identity import digest_of, runtime_digest
 from sessiond.v1.errors import FieldMismatch, ManifestMismatch
 
 MAX_MISMATCHES = 16
@@ -27,11 +27,6 @@ def byte_hash(text: str) -> str:
 def token_hash(tokens: Sequence[int]) -> str:
     """SHA-256 of tokens."""
     return hashlib.sha256(struct.pack(f"<{len(tokens)}i", *tokens)).hexdigest()
-
-
-def digest_of(value: object) -> str:
-    """SHA-256 of a value made of plain parts."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +54,7 @@ def identify(
     *,
     disable_bos: bool,
 ) -> Identity:
-    """The identity of a session's KV.
-
-    The runtime digest takes in what changes the numbers: the type of the cells, flash attention, rotary settings,
-    low-rank adapters, where the layers run. Threads and batch sizes do not.
-    """
-    runtime = {
-        "flash_attn": context.flash_attn,
-        "deterministic": context.deterministic,
-        "kv_cache_type": context.kv_cache_type,
-        "rope": [context.rope_freq_base, context.rope_freq_scale],
-        "loras": [[lora.path, lora.scale] for lora in loading.loras],
-        "gpu": [loading.num_gpu_layers, list(loading.tensor_split), loading.main_gpu, loading.split_mode],
-        "extra_buffers": loading.extra_buffers,
-    }
+    """The identity of a session's KV."""
     told = {
         "backend": facts.backend,
         "backend_version": facts.backend_version,
@@ -80,7 +62,7 @@ def identify(
         "tokenizer_digest": facts.vocab.digest,
         "prompt_format": prompt_format or "model",
         "prompt_template_digest": template_digest,
-        "runtime_digest": digest_of(runtime),
+        "runtime_digest": runtime_digest(loading, context),
     }
     add_bos = facts.vocab.add_bos and not disable_bos and facts.vocab.bos is not None
     return Identity(profile_id=digest_of({**told, "add_bos": add_bos}), add_bos=add_bos, **told)

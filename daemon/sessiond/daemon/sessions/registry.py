@@ -7,14 +7,15 @@ import contextlib
 import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import structlog
 
 from sessiond.adapters.base import ContextSettings
 from sessiond.daemon.engine import wire
-from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.engine.engine import Engine, Tiers
+from sessiond.daemon.engine.identity import digest_of
 from sessiond.daemon.engine.measured import Measurements
 from sessiond.daemon.engine.memory import KvMemory
 from sessiond.daemon.engine.pool import EngineKey, EnginePool
@@ -23,13 +24,17 @@ from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.content import Content
 from sessiond.daemon.sessions.home import Home
-from sessiond.daemon.sessions.manifest import digest_of, identify
+from sessiond.daemon.sessions.ledger import Ledger, Remembered
+from sessiond.daemon.sessions.manifest import identify
+from sessiond.daemon.sessions.open_request import OpenRequest
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.statuses import Report
+from sessiond.daemon.sessions.tally import Tally
 from sessiond.daemon.sessions.workspaces import Workspaces
 from sessiond.v1.errors import (
     FieldMismatch,
     ManifestMismatch,
+    SessiondError,
     SessionNotFound,
     SessionUnavailable,
     UnsupportedFeature,
@@ -44,16 +49,6 @@ REMEMBERED = 256
 """Closed and dead sessions that still answer to their name, so that a client learns what became of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRequest:
-    """What a client opens."""
-
-    workspace_root: Path | None
-    model: str
-    key: str
-    config: SessionConfig
-
-
 class SessionRegistry:
     """Sessions. A client that went away finds its own again by opening the same."""
 
@@ -63,9 +58,10 @@ class SessionRegistry:
         max_sessions: int,
         default_num_ctx: int = 0,
         memory: KvMemory | None = None,
-        memory_tier: int = 0,
+        tiers: Tiers | None = None,
         measurements: Measurements | None = None,
         calm: Calm | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._resolve_model = resolve_model
         self._max_sessions = max_sessions
@@ -77,14 +73,53 @@ class SessionRegistry:
         """Sessions that are being opened."""
         self._dropping: set[asyncio.Task[None]] = set()
         self._by_request: dict[OpenRequest, Session] = {}
+        self._ledger = ledger or Ledger()
+        self._returning: dict[str, Remembered] = {}
+        """Sessions of the daemon before this one that are not made again yet, by name."""
         self.memory = memory or KvMemory()
-        self.workspaces = Workspaces(calm)
-        self.pool = EnginePool(self._engine_stands, self._engine_died, memory_tier, measurements)
+        self.tally = Tally()
+        self.workspaces = Workspaces(calm, self.tally.heard)
+        self.pool = EnginePool(self._engine_stands, self._engine_died, tiers, measurements)
 
     async def engine(self, model: str, config: SessionConfig | None = None) -> Engine:
         """The engine of a model, loaded if need be. Raises InvalidInput, SessionUnavailable."""
         settings = (config or SessionConfig()).model
         return await self.pool.get(EngineKey(await self._resolve_model(model), settings))
+
+    async def revive(self, *, loaded: bool = False) -> None:
+        """Make the sessions of the daemon before this one again, under their names; only those whose engine is `loaded`, if
+        that is said. Their prefixes are what the files make now; the KV is brought back when it is first of use.
+        """
+        for known in list(self._returning.values()):
+            key = EngineKey(known.opened.model, known.opened.config.model)
+            if loaded and not self.pool.is_loaded(key):
+                continue
+            try:
+                async with self._alone(known.opened):
+                    if known.opened not in self._by_request:
+                        await self._return(known)
+            except SessiondError as error:
+                log.warning("session.not_revived", session=known.name, error=str(error))
+                self._ledger.forget(known.id)
+            self._returning.pop(known.name, None)
+
+    def recall(self) -> None:
+        """Read which sessions there were: from now on their names are known, and `revive` makes them."""
+        self._returning = {known.name: known for known in self._ledger.load()}
+
+    async def _return(self, known: Remembered) -> Session:
+        async def again() -> Session:
+            session = await self._make(known.opened, known.id)
+            session.created_ms = known.created * 1e3
+            try:
+                if known.prefix is not None:
+                    await session.begin_from(known.prefix)
+            except BaseException:
+                await session.close()
+                raise
+            return session
+
+        return await self._made(known.opened, again, known)
 
     async def open(self, asked: OpenRequest) -> tuple[Session, bool]:
         """A session, and whether it was live already."""
@@ -96,8 +131,10 @@ class SessionRegistry:
             live = self._by_request.get(request)
             if live is not None and live.state in ("ready", "busy"):
                 return live, True
-            session = await self._made(request, lambda: self._make(request))
-            return session, False
+            known = next((each for each in self._returning.values() if each.opened == request), None)
+            if known is not None:
+                return await self._return(known), True
+            return await self._made(request, lambda: self._make(request)), False
 
     async def fork(self, name: str, key: str) -> Session:
         """A new session that is what another one is, without computing anything. Raises SessionBusy."""
@@ -113,7 +150,12 @@ class SessionRegistry:
             async with parent.still() as content:
                 return await self._made(request, lambda: self._forked(parent, content, key))
 
-    async def _made(self, request: OpenRequest, make: Callable[[], Awaitable[Session]]) -> Session:
+    async def _made(
+        self,
+        request: OpenRequest,
+        make: Callable[[], Awaitable[Session]],
+        known: Remembered | None = None,
+    ) -> Session:
         """A new session, within the limit, and known by its name and request."""
         if len(self._live()) + self._making >= self._max_sessions:
             raise SessionUnavailable(f"{self._max_sessions} sessions are open, which is the limit")
@@ -124,6 +166,8 @@ class SessionRegistry:
             self._making -= 1
         self._sessions[session.name] = session
         self._by_request[request] = session
+        self._ledger.remember(known or Remembered(session.id, session.created_ms / 1e3, request))
+        session.on_prefix = lambda prefix: self._ledger.moved(session.id, prefix)
         self._forget_the_oldest()
         return session
 
@@ -140,11 +184,11 @@ class SessionRegistry:
             if not self._wanted[request]:
                 del self._opening[request], self._wanted[request]
 
-    async def _make(self, request: OpenRequest) -> Session:
+    async def _make(self, request: OpenRequest, session_id: str = "") -> Session:
         engine = await self.engine(request.model, request.config)
         if request.config.context.deterministic and not engine.facts.capabilities.deterministic:
             raise UnsupportedFeature("deterministic", engine.facts.backend)
-        session_id = secrets.token_hex(8)
+        session_id = session_id or secrets.token_hex(8)
         async with self._dropping_what_fails(engine, session_id):
             return await self._opened(engine, session_id, request)
 
@@ -162,12 +206,12 @@ class SessionRegistry:
     async def _opened(self, engine: Engine, session_id: str, request: OpenRequest) -> Session:
         config = request.config
         settings = engine.filled(config.context, self._default_num_ctx)
-        arena = arena_name(request.workspace_root, settings)
+        arena, root = arena_name(request.workspace_root, settings), str(request.workspace_root or "")
         try:
             framing = await engine.framing(config.prompt_format, [])
             async with self.memory.opening:
-                opened = await self._open_branch(engine, session_id, arena, settings)
-                self.memory.opened(engine, arena, str(request.workspace_root or ""), opened)
+                opened = await self._open_branch(engine, session_id, arena, root, settings)
+                self.memory.opened(engine, arena, root, opened)
         except EngineFailed as failed:
             if failed.kind == "unsupported":
                 raise UnsupportedFeature(failed.field, engine.facts.backend) from failed
@@ -187,7 +231,7 @@ class SessionRegistry:
             framing.template_digest,
             disable_bos=config.disable_bos,
         )
-        home = Home(engine, arena, self.memory, opened.cell_bytes, opened.settings)
+        home = Home(engine, arena, root, self.memory, opened.cell_bytes, opened.settings)
         chosen = config.with_context(opened.settings)
         workspace = self.workspaces.of(request.workspace_root) if request.workspace_root else None
         session = Session(session_id, home, identity, chosen, workspace, request.key)
@@ -195,12 +239,13 @@ class SessionRegistry:
         return session
 
     async def _open_branch(
-        self, engine: Engine, branch: str, arena: str, settings: ContextSettings
+        self, engine: Engine, branch: str, arena: str, root: str, settings: ContextSettings
     ) -> wire.Opened:
         """Open a branch; idle workspaces give their cells back until there is memory for a new arena."""
         while True:
             try:
-                return await engine.open(branch, arena, settings, kv_limit=max(1, self.memory.free()))
+                limit = max(1, self.memory.free())
+                return await engine.open(branch, arena, settings, kv_limit=limit, workspace=root)
             except EngineFailed as failed:
                 if failed.kind != "no_memory":
                     raise
@@ -238,6 +283,8 @@ class SessionRegistry:
         """The session of this name, whatever its state. Raises SessionNotFound."""
         found = self._sessions.get(name)
         if found is None:
+            if name in self._returning:
+                raise SessionUnavailable(f"{name} is being made again after a restart")
             raise SessionNotFound(name)
         return found
 
@@ -251,6 +298,7 @@ class SessionRegistry:
         """Close a session. Raises SessionNotFound, SessionClosed."""
         session = self.get(name)
         self._by_request = {r: s for r, s in self._by_request.items() if s is not session}
+        self._ledger.forget(session.id)
         await session.close()
         log.info("session.closed", session=name)
         return session
@@ -266,14 +314,17 @@ class SessionRegistry:
             async with asyncio.timeout(STOP_S):
                 await self.workspaces.stop()
         await self.pool.stop()
+        await self._ledger.close()
 
     def _live(self) -> list[Session]:
         return [session for session in self._sessions.values() if session.state in ("ready", "busy")]
 
     def _engine_stands(self, engine: Engine) -> None:
+        self.tally.engine_stands(engine.model)
         engine.on_arena = lambda state: self.memory.heard(engine, state)
 
     def _engine_died(self, engine: Engine, died: EngineDied) -> None:
+        self.tally.engine_died(engine.model)
         self.memory.lost(engine)
         for session in self._sessions.values():
             if session.engine is engine:

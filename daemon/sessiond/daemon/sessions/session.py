@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -87,6 +87,8 @@ class Session:
         self._residency = Residency()
         self._miss: Miss | None = None
         self._instability = Instability(self.name)
+        self.on_prefix: Callable[[PrefixRequest], None] = lambda _request: None
+        """Hears what its prefix was made from, whenever it was brought to one."""
         self._closed = False
         self._fatal = ""
         home.engine.listen(session_id, self._moved)
@@ -164,6 +166,14 @@ class Session:
         """Be what another session is, whose branch this one was opened at."""
         self._content, self._residency = content, parent._residency
 
+    async def begin_from(self, request: PrefixRequest) -> None:
+        """Be what was asked of the session that had this name in an earlier life of the daemon: its prefix, of which nothing
+        is in the cells yet. Raises as `ensure_prefix`.
+        """
+        prefix = await self._plan_prefix(request, Timings())
+        self._content = Content.of(prefix, self.config.prompt_format)
+        self._stands_by(request)
+
     # How it ends.
 
     async def close(self) -> None:
@@ -208,7 +218,7 @@ class Session:
         """Bring the prefix to the asked one; whatever stood after the old one leaves the session."""
         async with self._turn("prefix"):
             status = await self._move_to(await self._plan_prefix(request, timings), timings)
-            self._keep_hot(request)
+            self._stands_by(request)
             return status
 
     async def prefill_suffix(self, request: SuffixRequest, timings: Timings) -> SuffixStatus:
@@ -238,7 +248,7 @@ class Session:
             self._check_room(len(addition.base) + len(addition.suffix.tokens), request)
             if prefix is not None:
                 yield await self._move_to(new, timings)
-                self._keep_hot(prefix)
+                self._stands_by(prefix)
             yield await self._add(addition, timings)
             async with contextlib.aclosing(self._answer(request, timings)) as chunks:
                 async for chunk in chunks:
@@ -317,8 +327,9 @@ class Session:
             reuse_source=advanced.source,
         )
 
-    def _keep_hot(self, request: PrefixRequest) -> None:
-        """Have the prefix that it was just brought to kept up to date, if it is the workspace's."""
+    def _stands_by(self, request: PrefixRequest) -> None:
+        """Have the prefix that it was just brought to remembered, and kept up to date if it is the workspace's."""
+        self.on_prefix(request)
         if self.workspace is None:
             return
         if request.workspace and request.keep_hot:

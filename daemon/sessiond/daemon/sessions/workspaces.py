@@ -93,10 +93,12 @@ class _Watch:
 class Workspace:
     """One folder. In the daemon's event loop."""
 
-    def __init__(self, root: Path, calm: Calm | None) -> None:
+    def __init__(self, root: Path, calm: Calm | None, heard: Tell = lambda _what: None) -> None:
         self.root = root
         self.overlay = Overlay()
         self._calm = calm
+        self._heard = heard
+        """Hears what keep-hot tells, once for all sessions."""
         self._assembled = Assembly((), ())
         """As it was last."""
         self._members: dict[str, _Member] = {}
@@ -179,6 +181,7 @@ class Workspace:
 
     def _new_hot(self, prefixes: Prefixes, home: Home, key: HotKey, calm: Calm) -> KeepHot:
         def tell(what: What) -> None:
+            self._heard(what)
             for member in self._members.values():
                 if member.key == key:
                     member.tell(what)
@@ -299,6 +302,8 @@ class Workspaces:
     """All of them, by their roots. Without `calm` nothing is kept hot."""
 
     calm: Calm | None = field(default_factory=Calm)
+    heard: Tell = lambda _what: None
+    """Hears what keep-hot tells of any of them."""
     _by_root: dict[Path, Workspace] = field(default_factory=dict[Path, Workspace])
 
     def of(self, root: Path) -> Workspace:
@@ -306,7 +311,7 @@ class Workspaces:
         if root not in self._by_root:
             for idle in [each for each in self._by_root.values() if each.is_idle and each.overlay.is_empty]:
                 del self._by_root[idle.root]
-            self._by_root[root] = Workspace(root, self.calm)
+            self._by_root[root] = Workspace(root, self.calm, self.heard)
         return self._by_root[root]
 
     def overlay(self, root: Path) -> Overlay:

@@ -1,0 +1,212 @@
+"""The sessions of a daemon, on disk: so that their names answer after any end of it, a power cut too.
+
+What is written is what opened a session and what its prefix is made from, never KV: that comes back from the disk tier, or
+is computed. Prefixes that clients give as text are written as text. The file is a cache of what clients could say again:
+if it cannot be read or written, the daemon goes on without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import sqlite3
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from sessiond.daemon.sessions.open_request import OpenRequest
+from sessiond.daemon.sessions.sources import PrefixRequest
+
+log = structlog.get_logger(__name__)
+
+WAIT_S = 0.5
+"""How long changes are gathered before they are written. What a power cut takes is no more than that."""
+MAX_BYTES = 256 << 20
+"""Of one session. A longer one is not believed."""
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS sessions"
+    " (id TEXT PRIMARY KEY, created REAL NOT NULL, said BLOB NOT NULL) STRICT"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A session, as it can be made again."""
+
+    id: str
+    created: float
+    """Seconds since the epoch."""
+    opened: OpenRequest
+    prefix: PrefixRequest | None = None
+    """What its prefix was last made from; None if it never had one."""
+
+    @property
+    def name(self) -> str:
+        """Of the session."""
+        return f"sessions/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What stands in a row."""
+
+    opened: OpenRequest
+    prefix: PrefixRequest | None
+
+
+class Ledger:
+    """In the daemon's event loop; writes in a thread. Without a `path` nothing is remembered."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._known: dict[str, Remembered] = {}
+        self._changed: set[str] = set()
+        self._lock: int | None = None
+        self._writing: asyncio.Task[None] | None = None
+
+    def load(self) -> list[Remembered]:
+        """What was remembered, oldest first. Nothing if another daemon has the file, or if it cannot be used."""
+        if self._path is None:
+            return []
+        try:
+            self._lock = _locked(self._path)
+            with contextlib.closing(_opened(self._path)) as database:
+                rows = database.execute("SELECT id, created, said FROM sessions ORDER BY created").fetchall()
+        except (OSError, sqlite3.Error) as error:
+            log.warning("ledger.unusable", error=str(error))
+            self._path = None
+            return []
+        found = [each for row in rows if (each := _read(*row)) is not None]
+        self._known = {each.id: each for each in found}
+        return found
+
+    def remember(self, session: Remembered) -> None:
+        """A session was opened, or is another one now. Never waits."""
+        if self._path is not None and self._known.get(session.id) != session:
+            self._known[session.id] = session
+            self._note(session.id)
+
+    def moved(self, session: str, prefix: PrefixRequest) -> None:
+        """A session was brought to the prefix that is made from this. Never waits."""
+        known = self._known.get(session)
+        if known is not None:
+            self.remember(replace(known, prefix=replace(prefix, expect=None)))
+
+    def forget(self, session: str) -> None:
+        """A session was closed. Never waits."""
+        if self._known.pop(session, None) is not None:
+            self._note(session)
+
+    def _note(self, session: str) -> None:
+        self._changed.add(session)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_soon())
+
+    async def _write_soon(self) -> None:
+        while self._changed:
+            await asyncio.sleep(WAIT_S)
+            await self._write()
+
+    async def _write(self) -> None:
+        if self._path is None or not self._changed:
+            return
+        changed, self._changed = self._changed, set()
+        rows = {session: self._known.get(session) for session in changed}
+        try:
+            await asyncio.to_thread(_write, self._path, rows)
+        except (OSError, sqlite3.Error) as error:
+            log.warning("ledger.not_written", error=str(error))
+
+    async def close(self) -> None:
+        """Write what is not written yet, and let go of the file."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+        await self._write()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _locked(path: Path) -> int:
+    """The lock of the file, held. Raises OSError if another daemon has it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """The database; one that is none, or not ours, is put aside. Raises OSError, sqlite3.Error."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    try:
+        return _connect(path)
+    except sqlite3.DatabaseError as error:
+        log.warning("ledger.set_aside", error=str(error))
+        path.replace(path.with_suffix(".damaged"))
+        for beside in ("-wal", "-shm", "-journal"):
+            path.with_name(path.name + beside).unlink(missing_ok=True)
+        return _opened(path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA trusted_schema = OFF")
+        database.execute(_SCHEMA)
+        [told] = database.execute("SELECT count(*) FROM sqlite_schema WHERE type IN ('view', 'trigger')")
+        columns = [row[1] for row in database.execute("PRAGMA table_info(sessions)")]
+        if told != (0,) or columns != ["id", "created", "said"]:
+            raise sqlite3.DatabaseError("it has another schema")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _write(path: Path, rows: dict[str, Remembered | None]) -> None:
+    with contextlib.closing(_opened(path)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        for session, known in rows.items():
+            if known is None:
+                database.execute("DELETE FROM sessions WHERE id = ?", (session,))
+            else:
+                said = msgspec.json.encode(_Said(known.opened, known.prefix), enc_hook=_plain)
+                row = (session, known.created, said)
+                database.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", row)
+        database.execute("COMMIT")
+
+
+def _read(session: Any, created: Any, said: Any) -> Remembered | None:
+    """A row's session; None for what we did not write."""
+    try:
+        if not (isinstance(session, str) and isinstance(created, float) and isinstance(said, bytes)):
+            raise msgspec.ValidationError("columns of other kinds")
+        if len(said) > MAX_BYTES or not session.isalnum() or len(session) > 64:
+            raise msgspec.ValidationError("too long, or no id")
+        told = msgspec.json.decode(said, type=_Said, dec_hook=_path)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        log.warning("ledger.row_unread", error=str(error))
+        return None
+    return Remembered(session, created, told.opened, told.prefix)
+
+
+def _plain(value: object) -> str:
+    assert isinstance(value, Path)
+    return str(value)  # it came as UTF-8
+
+
+def _path(kind: type, value: Any) -> Path:
+    if kind is not Path or not isinstance(value, str) or not Path(value).is_absolute():
+        raise msgspec.ValidationError("no absolute path")
+    return Path(value)

@@ -1,0 +1,315 @@
+"""KV that outlives its engine: what goes to the disk when nobody waits, and what comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.daemon.engine.driven import Driven
+from tests.daemon.engine.scripted import kv_context, load
+
+from sessiond.adapters.base import (
+    BackendError,
+    ContextSettings,
+    LoraSettings,
+    ModelSettings,
+    Run,
+)
+from sessiond.daemon.engine import wire
+from sessiond.daemon.engine.arenas import Arenas, Disk
+from sessiond.daemon.engine.disk import DiskTier
+from sessiond.daemon.engine.kv_arena import KvArena
+from sessiond.daemon.engine.loop import Job, Loop
+from sessiond.daemon.engine.memory_tier import MemoryTier
+from sessiond.daemon.engine.schedule import Rank
+from sessiond.daemon.engine.work import FETCH_PATIENCE_S, Reuse, Work
+
+WINDOW = 2048
+_PATIENCE_S = 20.0
+LONG = [7 * index % 200 + 1 for index in range(1200)]
+
+
+def fresh_logits(tokens: list[int]) -> bytes:
+    """The logits after these tokens, by a context that has seen nothing else."""
+    context = kv_context(load("scripted-kv:"), num_ctx=WINDOW, num_batch=WINDOW)
+    context.decode([Run(0, 0, tokens, want_logits=True)])
+    return context.logits(0)
+
+
+class _Engine:
+    """Arenas over a disk, driven by hand; another one over the same folder is the engine after it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        model: str = "scripted-kv:",
+        loading: ModelSettings | None = None,
+        user: str = "me",
+        memory: int = 1 << 20,
+    ) -> None:
+        self.said: list[str] = []
+        self.loop = Loop()
+        self.disk = DiskTier(folder, 1 << 30, self.said.append, keep_free=0)
+        kept = Disk(self.disk, loading or ModelSettings(), user, lambda: self.loop.call(lambda: None))
+        self.arenas = Arenas(load(model), MemoryTier(memory), lambda _told: None, kept)
+        assert self.disk.wait_open(_PATIENCE_S)
+        self._driven = Driven(self.loop)
+
+    def open(self, branch: str, *, arena: str = "it", workspace: str = "/w", num_ctx: int = WINDOW) -> None:
+        settings = ContextSettings(num_ctx=num_ctx)
+        self.arenas.open(wire.Open(1, branch, arena, settings, workspace=workspace))
+        place = self.arenas.of(branch)
+        place.rates._compute, place.rates._fetch = 1e3, 1e9  # the disk pays, whatever was measured
+
+    def advance(self, branch: str, tokens: list[int]) -> Reuse:
+        arena = self.arenas.of(branch)
+        reuse: Reuse = self.result(branch, arena.advance(branch, tokens, lambda _done, _total: None))
+        assert (reuse.reused + reuse.restored + reuse.prefilled) == len(tokens)
+        return reuse
+
+    def logits(self, branch: str, tokens: list[int]) -> bytes:
+        found: bytes = self.result(branch, self.arenas.of(branch).logits(branch, tokens))
+        return found
+
+    def result(self, branch: str, work: Work[Any], rank: Rank = Rank.PREFILL) -> Any:
+        arena = self.arenas.of(branch)
+        _, outcome = self._driven.submit(arena, work, rank)
+        until = time.monotonic() + _PATIENCE_S
+        while not outcome.over:
+            assert time.monotonic() < until
+            arena.rates._compute = 1e3
+            self.loop.turn()
+        arena.check_integrity()
+        assert outcome.error is None
+        return outcome.value
+
+    def tree(self, branch: str) -> Any:
+        arena = self.arenas.of(branch)
+        assert isinstance(arena, KvArena)
+        return arena._tree
+
+    def end(self) -> None:
+        assert self.arenas.flush(_PATIENCE_S)
+        self.disk.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "kv"
+
+
+def test_the_next_engine_computes_nothing_again(folder: Path) -> None:
+    first = _Engine(folder)
+    first.open("one")
+    assert first.advance("one", LONG).prefilled == len(LONG)
+    first.end()
+    second = _Engine(folder)
+    second.open("one")
+    reuse = second.advance("one", LONG)
+    assert (reuse.reused, reuse.restored, reuse.prefilled) == (0, len(LONG), 0)
+    assert second.logits("one", LONG) == fresh_logits(LONG)
+    second.end()
+    assert second.said == []
+
+
+def test_where_the_ways_part_the_rest_is_computed(folder: Path) -> None:
+    first = _Engine(folder)
+    first.open("one")
+    first.advance("one", LONG)
+    first.end()
+    second = _Engine(folder)
+    second.open("one")
+    other = [*LONG[:700], *([3] * 100)]
+    reuse = second.advance("one", other)
+    assert (reuse.reused, reuse.restored, reuse.prefilled) == (0, 700, 100)
+    assert second.logits("one", other) == fresh_logits(other)
+    second.end()
+    third = _Engine(folder)
+    third.open("one")
+    assert third.advance("one", other).prefilled == 0
+    assert third.advance("one", LONG).prefilled == 0
+    assert third.logits("one", LONG) == fresh_logits(LONG)
+    third.end()
+
+
+def test_an_idle_engine_writes_bit_by_bit_and_nothing_twice(folder: Path) -> None:
+    engine = _Engine(folder)
+    engine.open("one")
+    engine.open("two")
+    engine.advance("one", LONG)
+    engine.advance("two", [*LONG[:600], *([5] * 300)])
+    until = time.monotonic() + _PATIENCE_S
+    while engine.arenas.idle() != 60.0 or engine.disk.facts().waiting_bytes:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    facts = engine.disk.facts()
+    assert facts.entries >= 5
+    cell = engine.arenas.of("one").cell_bytes
+    new = (len(LONG) + 300) * cell
+    assert new <= facts.counts.kv_bytes <= 1.1 * new
+    assert engine.arenas.idle() == 60.0
+    engine.end()
+    assert facts.counts.written == facts.entries
+
+
+def test_what_is_in_memory_alone_is_written_too(folder: Path) -> None:
+    first = _Engine(folder)
+    first.open("one")
+    first.advance("one", LONG)
+    first.advance("one", LONG[:40])
+    while first.arenas.of("one").shed():
+        pass
+    assert first.tree("one").cells.used == 40
+    first.end()
+    second = _Engine(folder)
+    second.open("one")
+    assert second.advance("one", LONG).prefilled == 0
+    second.end()
+
+
+@pytest.mark.parametrize(
+    "changed", [{"workspace": "/other"}, {"user": "you"}, {"model": "scripted-kv:bos=1"}, {"num_ctx": 0}]
+)
+def test_nothing_is_found_from_another_space(folder: Path, changed: dict[str, Any]) -> None:
+    first = _Engine(folder)
+    first.open("one")
+    first.advance("one", LONG)
+    first.end()
+    engine = {name: value for name, value in changed.items() if name in {"user", "model"}}
+    second = _Engine(folder, **engine)
+    second.open("one", workspace=changed.get("workspace", "/w"))
+    reuse = second.advance("one", LONG)
+    found = 0 if "num_ctx" not in changed else len(LONG)
+    assert reuse.restored == found
+    second.end()
+
+
+def test_with_a_low_rank_adapter_nothing_is_kept(folder: Path) -> None:
+    loading = ModelSettings(loras=(LoraSettings("/an/adapter", 1.0),))
+    engine = _Engine(folder, loading=loading)
+    engine.open("one")
+    engine.advance("one", LONG)
+    engine.end()
+    assert engine.disk.facts().entries == 0
+
+
+def test_what_the_backend_refuses_is_set_aside_and_computed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _Engine(folder)
+    first.open("one")
+    first.advance("one", LONG)
+    first.end()
+    second = _Engine(folder)
+    second.open("one")
+    context = second.tree("one").cells.context
+
+    def refuse(*_args: object) -> None:
+        raise BackendError("no")
+
+    monkeypatch.setattr(context, "load", refuse)
+    assert second.advance("one", LONG).prefilled == len(LONG)
+    assert second.logits("one", LONG) == fresh_logits(LONG)
+    second.end()
+    assert len(list((folder / "aside").iterdir())) > 0
+    assert any("refused" in line for line in second.said)
+
+
+def test_an_entry_that_is_damaged_is_a_miss(folder: Path) -> None:
+    first = _Engine(folder)
+    first.open("one")
+    first.advance("one", LONG)
+    first.end()
+    for path in (folder / "entries").iterdir():
+        data = bytearray(path.read_bytes())
+        data[-60] ^= 1
+        path.write_bytes(data)
+    second = _Engine(folder)
+    second.open("one")
+    assert second.advance("one", LONG).prefilled == len(LONG)
+    assert second.logits("one", LONG) == fresh_logits(LONG)
+    second.end()
+
+
+def test_a_disk_that_hangs_holds_nobody_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _Engine(folder)
+    first.open("one")
+    first.advance("one", LONG)
+    first.end()
+    second = _Engine(folder)
+    second.open("one")
+    second.open("two")
+    monkeypatch.setattr(second.disk, "fetch", lambda _found, _got: None)
+    arena = second.arenas.of("one")
+    _, slow = second._driven.submit(arena, arena.advance("one", LONG, lambda _done, _total: None))
+    second.loop.turn()
+    assert second.advance("two", [9] * 40).prefilled == 40  # meanwhile others go on
+    assert not slow.over
+    real, ahead = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: real() + ahead[0])
+
+    def later() -> bool:
+        ahead[0] += FETCH_PATIENCE_S
+        return slow.over
+
+    second._driven.until(later)
+    assert slow.error is None and slow.value.prefilled == len(LONG)
+    second.disk.close()
+
+
+def test_a_loop_that_waits_for_the_disk_rests_and_wakes(folder: Path) -> None:
+    """In a thread, as in an engine: it neither spins nor misses what arrives."""
+    first = _Engine(folder)
+    first.open("one")
+    first.advance("one", LONG)
+    first.end()
+    second = _Engine(folder)
+    second.open("one")
+    arena = second.arenas.of("one")
+    over = threading.Event()
+    turns = 0
+    real_turn = second.loop.turn
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        real_turn()
+
+    second.loop.turn = turn  # type: ignore[method-assign]
+    held: list[Any] = []
+    fetch = second.disk.fetch
+
+    def late(found: Any, got: Any) -> None:
+        held.append((found, got))
+
+    second.disk.fetch = late  # type: ignore[method-assign]
+    results: list[Any] = []
+
+    def done(value: Any) -> None:
+        results.append(value)
+        over.set()
+
+    work = arena.advance("one", LONG, lambda _done, _total: None)
+    job = Job(1, "one", arena, Rank.PREFILL, work, done, done)
+    second.loop.call(lambda: second.loop.submit(job))
+    thread = threading.Thread(target=second.loop.run)
+    thread.start()
+    until = time.monotonic() + _PATIENCE_S
+    while not held:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    time.sleep(0.2)
+    assert turns <= 3
+    while not over.is_set():
+        assert time.monotonic() < until
+        if held:
+            fetch(*held.pop())
+        time.sleep(0.001)
+    second.loop.stop()
+    thread.join(_PATIENCE_S)
+    assert isinstance(results[0], Reuse) and results[0].prefilled == 0
+    second.disk.close()

@@ -1,0 +1,137 @@
+"""The sessions of a daemon on disk: what comes back, and what a hostile or broken file can do."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sessiond.daemon.sessions.config import SessionConfig
+from sessiond.daemon.sessions.ledger import Ledger, Remembered
+from sessiond.daemon.sessions.open_request import OpenRequest
+from sessiond.daemon.sessions.sources import PrefixRequest
+from sessiond.daemon.workspace.segment import Segment
+
+
+def _session(number: int, text: str = "") -> Remembered:
+    opened = OpenRequest(Path("/a/ü b"), "a model", f"key {number}", SessionConfig(prompt_format="raw"))
+    prefix = PrefixRequest((Segment("s", "text", text),), max_tokens=number) if text else None
+    return Remembered(f"{number:016x}", float(number), opened, prefix)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "sessions.db"
+
+
+async def _filled(path: Path, *sessions: Remembered) -> None:
+    ledger = Ledger(path)
+    ledger.load()
+    for session in sessions:
+        ledger.remember(session)
+    await ledger.close()
+
+
+async def _loaded(path: Path) -> list[Remembered]:
+    ledger = Ledger(path)
+    found = ledger.load()
+    await ledger.close()
+    return found
+
+
+async def test_what_was_remembered_comes_back_oldest_first(path: Path) -> None:
+    sessions = [_session(2, "text\0 東京"), _session(1), _session(3, "x" * 100_000)]
+    await _filled(path, *sessions)
+    assert await _loaded(path) == sorted(sessions, key=lambda each: each.created)
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)  # noqa: ASYNC240 - nothing else runs
+
+
+async def test_what_was_forgotten_does_not(path: Path) -> None:
+    await _filled(path, _session(1), _session(2))
+    ledger = Ledger(path)
+    ledger.load()
+    ledger.forget(_session(1).id)
+    ledger.forget("never known")
+    ledger.moved(_session(2).id, PrefixRequest(workspace=True, expect={"digest": "x"}))
+    ledger.moved("never known", PrefixRequest(workspace=True))
+    await ledger.close()
+    [left] = await _loaded(path)
+    assert (left.id, left.prefix) == (_session(2).id, PrefixRequest(workspace=True))
+
+
+async def test_a_second_daemon_goes_without(path: Path) -> None:
+    first = Ledger(path)
+    first.load()
+    first.remember(_session(1))
+    second = Ledger(path)
+    assert second.load() == []
+    second.remember(_session(2))
+    await second.close()
+    await first.close()
+    assert await _loaded(path) == [_session(1)]
+
+
+def _row(path: Path, *values: object) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("INSERT INTO sessions VALUES (?, ?, ?)", values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("../../etc", 1.0, b"{}"),
+        ("ab", 1.0, b""),
+        ("ab", 1.0, b"{}"),
+        ("ab", 1.0, b"\xff"),
+        ("ab", 1.0, b"[" * 100_000),
+        ("ab", 1.0, b'{"opened": {"workspace_root": "relative", "model": "", "key": ""}, "prefix": null}'),
+        ("a" * 65, 1.0, b"{}"),
+    ],
+)
+async def test_a_row_that_is_not_ours_is_passed_over(path: Path, values: tuple[object, ...]) -> None:
+    await _filled(path, _session(1))
+    _row(path, *values)
+    assert await _loaded(path) == [_session(1)]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(b"no database"),
+        lambda path: path.write_bytes(b"SQLite format 3\0" + bytes(5000)),
+        lambda path: _run(path, "DROP TABLE sessions", "CREATE TABLE sessions (id)"),
+        lambda path: _run(path, "CREATE VIEW v AS SELECT 1"),
+    ],
+)
+async def test_a_file_that_is_not_ours_is_put_aside(path: Path, spoil: Callable[[Path], None]) -> None:
+    await _filled(path, _session(1))
+    spoil(path)
+    assert await _loaded(path) == []
+    assert path.with_suffix(".damaged").exists()
+    await _filled(path, _session(2))
+    assert await _loaded(path) == [_session(2)]
+
+
+def _run(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        for statement in statements:
+            database.execute(statement)
+
+
+async def test_a_link_is_not_followed(path: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    path.parent.mkdir()
+    path.symlink_to(elsewhere)  # noqa: ASYNC240 - nothing else runs
+    await _filled(path, _session(1))
+    assert elsewhere.read_text() == "mine"
+
+
+async def test_without_a_path_nothing_is_remembered() -> None:
+    ledger = Ledger()
+    assert ledger.load() == []
+    ledger.remember(_session(1))
+    await ledger.close()
