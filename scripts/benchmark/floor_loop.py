@@ -6,6 +6,7 @@ It sleeps while others work.
 from __future__ import annotations
 
 import ctypes
+import functools
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -97,21 +98,33 @@ def serve(setup: Setup, pipe: Connection) -> None:
             pipe.send(Refused(str(error)))
 
 
+@functools.cache
+def _library() -> Any:
+    """llama.cpp's low-level functions. Its log is no part of the comparison."""
+    from llama_cpp import llama_cpp
+
+    low: Any = llama_cpp  # its handles may be None by type; here they are checked
+
+    def say_nothing(_level: int, _text: bytes, _data: object) -> None:
+        """Instead of the log."""
+
+    silent = low.llama_log_callback(say_nothing)
+    _CALLBACKS.append(silent)
+    low.llama_log_set(silent, None)
+    low.llama_backend_init()
+    return low
+
+
+_CALLBACKS: list[object] = []
+"""C calls them as long as the process lives, and ctypes keeps none of them alive."""
+
+
 class Loop:
     """The context, a sequence for each stream. The first one holds what stands now."""
 
     def __init__(self, setup: Setup) -> None:
         """Raises RuntimeError if the model or its context cannot be made."""
-        from llama_cpp import llama_cpp
-
-        low: Any = llama_cpp  # its handles may be None by type; here they are checked
-
-        def say_nothing(_level: int, _text: bytes, _data: object) -> None:
-            """llama.cpp's log is no part of the comparison."""
-
-        self._silent = low.llama_log_callback(say_nothing)
-        low.llama_log_set(self._silent, None)
-        low.llama_backend_init()
+        low = _library()
         self._low, self._streams, self._kept = low, setup.streams, setup.kept_states
         self._context = self._made(setup)
         self._memory = low.llama_get_memory(self._context)

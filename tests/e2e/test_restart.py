@@ -9,13 +9,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.e2e.daemon import Daemon, eventually
+from tests.e2e.daemon import Daemon, eventually, is_gone
 
-from sessiond.client import Config, Session, SessionNotFound
+from sessiond.client import Config, Session, SessionNotFound, SessionUnavailable
+from sessiond.v1 import session_service_pb2 as pb
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 60
 MODEL = "scripted-kv:num_ctx=4096,step_ms=2"
 SECOND_KEY = "second"
+FATAL = pb.SESSION_STATE_FATAL
 
 
 @pytest.fixture
@@ -153,3 +155,47 @@ def test_without_a_disk_tier_names_answer_and_kv_is_computed(folder: Path) -> No
         again = second.client.session(session.name)
         status = again.ensure_prefix(TEXT[:1000]).status
         assert status.prefilled_tokens == status.prefix_tokens
+
+
+def test_a_fork_comes_back_with_its_prefix(folder: Path) -> None:
+    with Daemon(folder, MODEL) as first:
+        session = _open(first, None)
+        cold = session.ensure_prefix(TEXT[:1000]).status
+        child = session.fork("beside")
+    with Daemon(folder, MODEL) as second:
+        for name in (session.name, child.name):
+            assert second.client.session(name).explain().manifest.digest == cold.manifest_digest
+
+
+def test_the_session_opened_after_one_that_died_is_the_one_that_comes_back(folder: Path) -> None:
+    with Daemon(folder, MODEL) as first:
+        died = _open(first, None)
+        died.ensure_prefix(TEXT[:1000])
+        pid = first.engine_pid()
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: is_gone(pid) and died.info().state == FATAL, "the session is lost")
+        session = _open(first, None)
+        session.ensure_prefix(TEXT[:500])
+        assert session.name != died.name
+    with Daemon(folder, MODEL) as second:
+        assert [each.name for each in second.client.sessions()] == [session.name]
+
+
+def test_who_opens_while_the_model_loads_gets_the_session_it_had(folder: Path) -> None:
+    with Daemon(folder, MODEL) as first:
+        session = _open(first, None)
+        cold = session.ensure_prefix(TEXT[:1000]).status
+    with Daemon(folder, MODEL, wait=False) as second:
+        eventually(second.socket.exists, "it listens")
+        again = eventually(lambda: _opened_early(second), "it opens")
+        assert again.name == session.name
+        assert again.explain().manifest.digest == cold.manifest_digest
+        second.wait_until_serving()
+        assert [each.name for each in second.client.sessions()] == [session.name]
+
+
+def _opened_early(daemon: Daemon) -> Session | None:
+    try:
+        return _open(daemon, None)
+    except SessionUnavailable:
+        return None

@@ -49,13 +49,13 @@ class _Engine:
         model: str = "scripted-kv:",
         loading: ModelSettings | None = None,
         user: str = "me",
-        memory: int = 1 << 20,
+        queue_bytes: int = 1 << 28,
     ) -> None:
         self.said: list[str] = []
         self.loop = Loop()
-        self.disk = DiskTier(folder, 1 << 30, self.said.append, keep_free=0)
+        self.disk = DiskTier(folder, 1 << 30, self.said.append, keep_free=0, queue_bytes=queue_bytes)
         kept = Disk(self.disk, loading or ModelSettings(), user, lambda: self.loop.call(lambda: None))
-        self.arenas = Arenas(load(model), MemoryTier(memory), lambda _told: None, kept)
+        self.arenas = Arenas(load(model), MemoryTier(1 << 20), lambda _told: None, kept)
         assert self.disk.wait_open(_PATIENCE_S)
         self._driven = Driven(self.loop)
 
@@ -172,19 +172,20 @@ def test_what_is_in_memory_alone_is_written_too(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"workspace": "/other"}, {"user": "you"}, {"model": "scripted-kv:bos=1"}, {"num_ctx": 0}]
+    "changed", [{"workspace": "/other"}, {"user": "you"}, {"model": "scripted-kv:bos=1"}, {"num_ctx": 1024}]
 )
 def test_nothing_is_found_from_another_space(folder: Path, changed: dict[str, Any]) -> None:
+    """Another number of cells is one too: rotary factors may depend on it."""
+    tokens = LONG[:900]
     first = _Engine(folder)
     first.open("one")
-    first.advance("one", LONG)
+    first.advance("one", tokens)
     first.end()
     engine = {name: value for name, value in changed.items() if name in {"user", "model"}}
+    arena = {name: value for name, value in changed.items() if name not in engine}
     second = _Engine(folder, **engine)
-    second.open("one", workspace=changed.get("workspace", "/w"))
-    reuse = second.advance("one", LONG)
-    found = 0 if "num_ctx" not in changed else len(LONG)
-    assert reuse.restored == found
+    second.open("one", **arena)
+    assert second.advance("one", tokens).prefilled == len(tokens)
     second.end()
 
 
@@ -235,7 +236,9 @@ def test_an_entry_that_is_damaged_is_a_miss(folder: Path) -> None:
     second.end()
 
 
-def test_a_disk_that_hangs_holds_nobody_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_hangs_holds_nobody_up_and_is_waited_for_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = _Engine(folder)
     first.open("one")
     first.advance("one", LONG)
@@ -243,22 +246,52 @@ def test_a_disk_that_hangs_holds_nobody_up(folder: Path, monkeypatch: pytest.Mon
     second = _Engine(folder)
     second.open("one")
     second.open("two")
-    monkeypatch.setattr(second.disk, "fetch", lambda _found, _got: None)
+    store, release, asked = second.disk._store, threading.Event(), list[Any]()
+    assert store is not None
+
+    def hang(found: Any) -> None:
+        asked.append(found)
+        release.wait(_PATIENCE_S)
+
+    monkeypatch.setattr(store, "get", hang)
     arena = second.arenas.of("one")
     _, slow = second._driven.submit(arena, arena.advance("one", LONG, lambda _done, _total: None))
     second.loop.turn()
+    until = time.monotonic() + _PATIENCE_S
+    while not asked:
+        assert time.monotonic() < until
+        time.sleep(0.001)
     assert second.advance("two", [9] * 40).prefilled == 40  # meanwhile others go on
     assert not slow.over
-    real, ahead = time.monotonic, [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: real() + ahead[0])
-
-    def later() -> bool:
-        ahead[0] += FETCH_PATIENCE_S
-        return slow.over
-
-    second._driven.until(later)
+    real, ahead = time.monotonic, FETCH_PATIENCE_S + 0.1
+    monkeypatch.setattr(time, "monotonic", lambda: real() + ahead)
+    second._driven.until(lambda: slow.over)
     assert slow.error is None and slow.value.prefilled == len(LONG)
+    assert len(asked) == 1
+    release.set()
     second.disk.close()
+
+
+def test_what_could_never_wait_to_be_written_stops_nothing_else(folder: Path) -> None:
+    engine = _Engine(folder, queue_bytes=300 * 20)
+    engine.open("one")
+    engine.advance("one", LONG)
+    engine.advance("one", LONG[:40])
+    engine.arenas.park("it")  # a node of 1,160 tokens is in memory, and one of 40
+    engine.end()
+    assert engine.disk.facts().counts.written == 1
+
+
+def test_a_parked_arena_is_written_too(folder: Path) -> None:
+    first = _Engine(folder)
+    first.open("one")
+    first.advance("one", LONG)
+    first.arenas.park("it")
+    first.end()
+    second = _Engine(folder)
+    second.open("one")
+    assert second.advance("one", LONG).prefilled == 0
+    second.end()
 
 
 def test_a_loop_that_waits_for_the_disk_rests_and_wakes(folder: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sessiond.daemon.sessions.config import SessionConfig
-from sessiond.daemon.sessions.ledger import Ledger, Remembered
+from sessiond.daemon.sessions.ledger import WAIT_S, Ledger, Remembered
 from sessiond.daemon.sessions.open_request import OpenRequest
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.workspace.segment import Segment
@@ -113,6 +115,34 @@ async def test_a_file_that_is_not_ours_is_put_aside(path: Path, spoil: Callable[
     assert path.with_suffix(".damaged").exists()
     await _filled(path, _session(2))
     assert await _loaded(path) == [_session(2)]
+
+
+async def test_a_file_that_is_in_use_is_not_put_aside(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _filled(path, _session(1))
+    connect: Any = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **named: connect(*given, **named, timeout=0.0))
+    with closing(connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        assert await _loaded(path) == []
+    assert not path.with_suffix(".damaged").exists()
+    assert await _loaded(path) == [_session(1)]
+
+
+async def test_what_could_not_be_written_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(path)
+    ledger.load()
+    with monkeypatch.context() as full:
+
+        def refuse(*_given: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        full.setattr("sessiond.daemon.sessions.ledger._write", refuse)
+        ledger.remember(_session(1))
+        await asyncio.sleep(2 * WAIT_S)
+    ledger.remember(_session(2))
+    await ledger.close()
+    assert await _loaded(path) == [_session(1), _session(2)]
 
 
 def _run(path: Path, *statements: str) -> None:

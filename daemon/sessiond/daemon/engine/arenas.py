@@ -210,12 +210,13 @@ class Arenas:
         if self._disk is None:
             return True
         until = time.monotonic() + seconds
+        self._disk.tier.hold(False)
         self._disk.tier.wait_open(seconds)
-        for place in self._places.values():
-            while (again := place.arena.write_behind()) is not None:
-                if time.monotonic() >= until:
-                    break
-                time.sleep(again)
+        left = [place.arena for place in self._places.values()]
+        while left and time.monotonic() < until:
+            again = {id(arena): arena.write_behind() for arena in left}
+            left = [arena for arena in left if again[id(arena)] is not None]
+            time.sleep(min((again[id(arena)] or 0.0 for arena in left), default=0.0))
         return self._disk.tier.flush(max(0.0, until - time.monotonic()))
 
     def shut(self) -> None:

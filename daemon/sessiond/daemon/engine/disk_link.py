@@ -102,8 +102,12 @@ class WriteBehind:
         if self._next is None:
             return None
         run = self._next.run
-        if not tier.has_room_for((run.end - run.start) * self._cell_bytes):
-            return AGAIN_S
+        size = (run.end - run.start) * self._cell_bytes
+        if not tier.has_room_for(size):
+            if size <= tier.largest:
+                return AGAIN_S
+            self._next = None  # it could never wait to be written: what is behind it may still
+            return 0.0
         payload, self._next = self._payload(self._next), None
         if payload:
             tier.put(run, payload)

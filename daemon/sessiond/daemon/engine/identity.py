@@ -17,7 +17,7 @@ def digest_of(value: object) -> str:
 
 def runtime_digest(loading: ModelSettings, context: ContextSettings) -> str:
     """Digest of the settings that change the numbers: the type of the cells, flash attention, rotary settings, low-rank
-    adapters, where the layers run. Threads and batch sizes do not.
+    adapters, where the layers run. Threads and batch sizes change no more than the rounding.
     """
     return digest_of(
         {
@@ -39,7 +39,8 @@ def runtime_digest(loading: ModelSettings, context: ContextSettings) -> str:
 
 def kv_identity(facts: ModelFacts, loading: ModelSettings, context: ContextSettings) -> dict[str, str]:
     """What KV on a disk is bound to, by name. Prompt formats are no part of it: they make other tokens, and tokens are
-    compared. The processor is: another one has other kernels.
+    compared. The processor is: another one has other kernels. So are the cells: where a model was trained in two steps,
+    their number decides which rotary factors hold.
     """
     return {
         "backend": facts.backend,
@@ -48,6 +49,7 @@ def kv_identity(facts: ModelFacts, loading: ModelSettings, context: ContextSetti
         "tokenizer_digest": facts.vocab.digest,
         "runtime_digest": runtime_digest(loading, context),
         "variant": context.variant,
+        "num_cells": str(context.num_cells),
         "processor": _processor(),
     }
 

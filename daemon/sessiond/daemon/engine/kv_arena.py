@@ -48,7 +48,7 @@ class KvArena:
         self._cuts = model.facts.capabilities.truncate
         self.rates = Rates()
         self._tier = tier
-        self._disk = disk if self._cuts else None
+        self._disk = disk if self._cuts and model.facts.capabilities.snapshot else None
         self._tree = self._new_tree()
         self._reach = Reach(self._tree, context, self.rates, self._disk, cuts=self._cuts)
         self._end_tokens = model.facts.vocab.end_tokens
@@ -240,7 +240,8 @@ class KvArena:
             for wish, _ in runs:
                 self._tree.release(wish.branch)
             if self._disk is not None:
-                self._disk.settle(f"the backend failed behind it: {type(error).__name__}")
+                refused = isinstance(error, NoRoom)
+                self._disk.settle("" if refused else f"the backend failed behind it: {type(error).__name__}")
             raise
         if self._disk is not None:
             self._disk.settle()
@@ -279,7 +280,7 @@ class KvArena:
 
     def write_behind(self) -> float | None:
         """See `Arena.write_behind`."""
-        if self._disk is None or self._behind is None or self._parked:
+        if self._disk is None or self._behind is None:
             return None
         self._disk.settle()
         return self._behind.step()

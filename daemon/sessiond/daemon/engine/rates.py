@@ -41,7 +41,8 @@ class Rates:
     def fetched(self, size: int, seconds: float) -> None:
         """So many bytes of KV were read from the disk and brought back in so long."""
         if seconds > 0:
-            self._fetch = _mean(self._fetch, size / seconds)
+            # The first one may have had to wake a disk up: beside the guess it weighs no more than any other.
+            self._fetch = _mean(self._fetch or _DISK_BYTES_A_SECOND, size / seconds)
 
     def fetching_pays(self, tokens: int, size: int) -> bool:
         """Whether `size` bytes of KV are back from the disk sooner than `tokens` tokens are computed."""

@@ -226,8 +226,10 @@ class TokenTree:
             return False
         try:
             self.cells.context.load(sequence, state, start)
-        except BackendError:
+        except BaseException as error:
             self.release(branch)
+            if not isinstance(error, BackendError):
+                raise
             self.discard(node)
             return False
         self.cells.fulfil(branch)
@@ -249,10 +251,13 @@ class TokenTree:
         sequence, start = self.extend(branch, len(tokens), keep)
         try:
             self.cells.context.load(sequence, state, start)
-        except NoRoom:
+            whole = self.cells.context.end(sequence) == start + len(tokens)
+        except BaseException as error:
             self.release(branch)
+            if isinstance(error, BackendError) and not isinstance(error, NoRoom):
+                return False
             raise
-        except BackendError:
+        if not whole:
             self.release(branch)
             return False
         self._tier.movements.fetched += len(tokens)

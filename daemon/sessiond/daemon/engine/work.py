@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from sessiond.daemon.engine.disk import Found
+from sessiond.daemon.engine.disk.tier import LATE_S
 
 T = TypeVar("T")
 
@@ -36,8 +37,8 @@ class Restore:
     tokens: Sequence[int]
 
 
-FETCH_PATIENCE_S = 5.0
-"""A disk that takes longer to read one entry hangs: then it is as if there were none."""
+FETCH_PATIENCE_S = LATE_S
+"""After that it is as if there were no entry."""
 
 
 @dataclass(eq=False, slots=True)

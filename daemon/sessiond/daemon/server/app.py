@@ -53,6 +53,8 @@ MAX_STREAMS = 256
 """Calls on one connection; further ones wait in the client."""
 KEEPALIVE_MS = 30_000
 """How often a silent connection is asked whether it lives, and how long its answer may take."""
+REVIVE_S = 5.0
+"""How long serving waits for the sessions of the daemon before this one. Others come back later."""
 
 
 class App:
@@ -88,6 +90,7 @@ class App:
         tcp = tcp_port(self._settings)
         if tcp is not None:
             log.info("daemon.tcp", port=tcp.open(server), tls=tcp.credentials is not None)
+        self._registry.recall()  # before anybody can open what is about to come back
         await server.start()
         self._settings.socket.chmod(0o600)
         loop = asyncio.get_running_loop()
@@ -146,14 +149,21 @@ class App:
         if stop_now is not None:
             stop.cancel()
             raise stop_now
-        self._registry.recall()
-        await self._registry.revive(loaded=True)
-        await self._say(health_pb2.HealthCheckResponse.SERVING)
-        log.info("daemon.serving")
-        others = asyncio.create_task(self._registry.revive())
+        first = asyncio.create_task(self._registry.revive(loaded=True))
+        await asyncio.wait({stop, first}, timeout=REVIVE_S, return_when=asyncio.FIRST_COMPLETED)
+        if not self._stop.is_set():
+            await self._say(health_pb2.HealthCheckResponse.SERVING)
+            log.info("daemon.serving")
+        others = asyncio.create_task(self._revive_others(first))
         await stop
-        others.cancel()
-        await asyncio.gather(others, return_exceptions=True)
+        for task in (first, others):
+            task.cancel()
+        await asyncio.gather(first, others, return_exceptions=True)
+
+    async def _revive_others(self, first: asyncio.Task[None]) -> None:
+        """Those whose models have to be loaded, and whatever could not be made at the first attempt."""
+        await asyncio.wait({first})
+        await self._registry.revive()
 
     async def _end(self, server: grpc.aio.Server) -> None:
         """Let running turns end, within bounds; refuse new ones."""

@@ -136,7 +136,11 @@ class Boundary(grpc.aio.ServerInterceptor):
                 told = {name: value for name, value in line.items() if value is not None}
                 log.info("rpc", code=code, ms=round((time.monotonic() - begun) * 1e3, 2), **told)
             if unread is not None:
-                await unread.over()
+                with (
+                    contextlib.suppress(errors.SessionUnavailable),
+                    self.gate.call(),
+                ):  # it is still there, and counts
+                    await unread.over()
             assert error is not None  # else there was an answer, or a cancel
             return await _abort(context, error)
 

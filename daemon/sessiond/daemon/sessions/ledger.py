@@ -28,6 +28,7 @@ WAIT_S = 0.5
 """How long changes are gathered before they are written. What a power cut takes is no more than that."""
 MAX_BYTES = 256 << 20
 """Of one session. A longer one is not believed."""
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS sessions"
     " (id TEXT PRIMARY KEY, created REAL NOT NULL, said BLOB NOT NULL) STRICT"
@@ -97,6 +98,12 @@ class Ledger:
         if known is not None:
             self.remember(replace(known, prefix=replace(prefix, expect=None)))
 
+    def fork(self, parent: str, child: str) -> None:
+        """A session began as another one is. Never waits."""
+        known = self._known.get(parent)
+        if known is not None and known.prefix is not None:
+            self.moved(child, known.prefix)
+
     def forget(self, session: str) -> None:
         """A session was closed. Never waits."""
         if self._known.pop(session, None) is not None:
@@ -110,23 +117,26 @@ class Ledger:
     async def _write_soon(self) -> None:
         while self._changed:
             await asyncio.sleep(WAIT_S)
-            await self._write()
+            if not await self._write():
+                return  # with the next change it is tried again
 
-    async def _write(self) -> None:
+    async def _write(self) -> bool:
         if self._path is None or not self._changed:
-            return
+            return True
         changed, self._changed = self._changed, set()
         rows = {session: self._known.get(session) for session in changed}
         try:
             await asyncio.to_thread(_write, self._path, rows)
         except (OSError, sqlite3.Error) as error:
             log.warning("ledger.not_written", error=str(error))
+            self._changed |= changed
+            return False
+        return True
 
     async def close(self) -> None:
         """Write what is not written yet, and let go of the file."""
         if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+            await self._writing  # a thread of it may be at work, and it does not wait for long
         await self._write()
         if self._lock is not None:
             os.close(self._lock)
@@ -145,20 +155,27 @@ def _locked(path: Path) -> int:
     return lock
 
 
+class _NotOurs(sqlite3.DatabaseError):
+    """A database that we did not make."""
+
+
 def _opened(path: Path) -> sqlite3.Connection:
-    """The database; one that is none, or not ours, is put aside. Raises OSError, sqlite3.Error."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    """The database; one that is damaged, or not ours, is put aside. Raises OSError, sqlite3.Error."""
     try:
         return _connect(path)
     except sqlite3.DatabaseError as error:
+        # A full disk, or somebody who reads it meanwhile, is no reason to lose what stands there.
+        if not isinstance(error, _NotOurs) and error.sqlite_errorcode not in _DAMAGED:
+            raise
         log.warning("ledger.set_aside", error=str(error))
         path.replace(path.with_suffix(".damaged"))
         for beside in ("-wal", "-shm", "-journal"):
             path.with_name(path.name + beside).unlink(missing_ok=True)
-        return _opened(path)
+        return _connect(path)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     database = sqlite3.connect(path, isolation_level=None)
     try:
         database.execute("PRAGMA journal_mode = WAL")
@@ -167,7 +184,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         [told] = database.execute("SELECT count(*) FROM sqlite_schema WHERE type IN ('view', 'trigger')")
         columns = [row[1] for row in database.execute("PRAGMA table_info(sessions)")]
         if told != (0,) or columns != ["id", "created", "said"]:
-            raise sqlite3.DatabaseError("it has another schema")
+            raise _NotOurs("it has another schema")
     except BaseException:
         database.close()
         raise

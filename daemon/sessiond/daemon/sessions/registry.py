@@ -86,9 +86,22 @@ class SessionRegistry:
         settings = (config or SessionConfig()).model
         return await self.pool.get(EngineKey(await self._resolve_model(model), settings))
 
+    def recall(self) -> None:
+        """Read which sessions there were: from now on their names are known, and `revive` makes them. Of two that were opened
+        alike, the newer one had taken the place of the other.
+        """
+        newest: dict[OpenRequest, Remembered] = {}
+        for known in self._ledger.load():
+            older = newest.get(known.opened)
+            if older is not None:
+                self._ledger.forget(older.id)
+            newest[known.opened] = known
+        self._returning = {known.name: known for known in newest.values()}
+
     async def revive(self, *, loaded: bool = False) -> None:
         """Make the sessions of the daemon before this one again, under their names; only those whose engine is `loaded`, if
-        that is said. Their prefixes are what the files make now; the KV is brought back when it is first of use.
+        that is said. Their prefixes are what the files make now; the KV is brought back when it is first of use. One that can
+        never be made is forgotten; one that cannot be made now is made when somebody opens it.
         """
         for known in list(self._returning.values()):
             key = EngineKey(known.opened.model, known.opened.config.model)
@@ -96,16 +109,16 @@ class SessionRegistry:
                 continue
             try:
                 async with self._alone(known.opened):
-                    if known.opened not in self._by_request:
+                    if known.name in self._returning:
                         await self._return(known)
+            except (SessionUnavailable, EngineDied, EngineFailed) as passing:
+                log.warning("session.not_revived_yet", session=known.name, error=str(passing))
             except SessiondError as error:
                 log.warning("session.not_revived", session=known.name, error=str(error))
+                self._returning.pop(known.name, None)
                 self._ledger.forget(known.id)
-            self._returning.pop(known.name, None)
-
-    def recall(self) -> None:
-        """Read which sessions there were: from now on their names are known, and `revive` makes them."""
-        self._returning = {known.name: known for known in self._ledger.load()}
+            except Exception as fault:  # noqa: BLE001 - one session must not keep the others, or the daemon, from coming back
+                log.error("session.not_revived_yet", session=known.name, error=repr(fault))
 
     async def _return(self, known: Remembered) -> Session:
         async def again() -> Session:
@@ -119,7 +132,9 @@ class SessionRegistry:
                 raise
             return session
 
-        return await self._made(known.opened, again, known)
+        session = await self._made(known.opened, again, known)
+        self._returning.pop(known.name, None)
+        return session
 
     async def open(self, asked: OpenRequest) -> tuple[Session, bool]:
         """A session, and whether it was live already."""
@@ -148,7 +163,9 @@ class SessionRegistry:
             if request in self._by_request:
                 raise invalid("key", "a session of this workspace, model and config has this key")
             async with parent.still() as content:
-                return await self._made(request, lambda: self._forked(parent, content, key))
+                child = await self._made(request, lambda: self._forked(parent, content, key))
+                self._ledger.fork(parent.id, child.id)
+                return child
 
     async def _made(
         self,
@@ -165,6 +182,9 @@ class SessionRegistry:
         finally:
             self._making -= 1
         self._sessions[session.name] = session
+        before = self._by_request.get(request)
+        if before is not None:
+            self._ledger.forget(before.id)  # it has died: this one takes its place
         self._by_request[request] = session
         self._ledger.remember(known or Remembered(session.id, session.created_ms / 1e3, request))
         session.on_prefix = lambda prefix: self._ledger.moved(session.id, prefix)

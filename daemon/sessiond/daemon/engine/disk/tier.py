@@ -6,6 +6,7 @@ is open, and whenever it cannot be used, nothing is found and nothing is kept.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -25,6 +26,8 @@ from sessiond.daemon.engine.disk.writer import Writer
 
 QUEUE_BYTES = 256 << 20
 """KV that may wait to be written."""
+LATE_S = 5.0
+"""A read that takes longer hangs: until it is over nothing is found, since all else would wait behind it."""
 RETRY_S = 60.0
 """How often it is tried to open a folder that could not be used."""
 CLOSE_S = 5.0
@@ -89,6 +92,8 @@ class DiskTier:
             failed=self._failed,
         )
         self._reader = Reader()
+        self._reading: dict[object, float] = {}
+        """When each read was asked for that is not over, by `time.monotonic`."""
         self._writer.call(self._open)
         self._writer.start()
         self._reader.start()
@@ -110,7 +115,9 @@ class DiskTier:
         these tokens have to be computed, and the rest can be brought back behind them.
         """
         store, chain = self._store, self._chain(space, tokens)
-        return store.catalogue.ahead(chain, at) if store is not None and chain is not None else []
+        if store is None or chain is None or self._is_late():
+            return []
+        return store.catalogue.ahead(chain, at)
 
     def missing(self, space: Space, tokens: Sequence[int]) -> list[Run]:
         """What of these tokens should be saved and given to `put`, rising: nothing that is on the disk or on its way."""
@@ -137,6 +144,11 @@ class DiskTier:
 
     # What moves.
 
+    @property
+    def largest(self) -> int:
+        """Bytes of KV that one run may have."""
+        return self._writer.limit
+
     def has_room_for(self, size: int) -> bool:
         """Whether so much more KV can wait to be written without anything being dropped for it."""
         return self._store is not None and self._writer.waiting_bytes + size <= self._writer.limit
@@ -155,8 +167,20 @@ class DiskTier:
         """Read an entry in the background. `got` hears the KV of all of its tokens, also those that do not match; None if
         there is a fault: then it is not found again. After `close` it hears None at once.
         """
-        if not self._reader.call(lambda: self._fetch(found, got)):
-            self._fetch(found, got)
+        reading = object()
+        self._reading[reading] = time.monotonic()
+
+        def read() -> None:
+            try:
+                self._fetch(found, got)
+            finally:
+                del self._reading[reading]
+
+        if not self._reader.call(read):
+            read()
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - min(list(self._reading.values()), default=math.inf) > LATE_S
 
     def begin_use(self, found: Found) -> None:
         """A backend is about to be given what was read. `end_use` must follow, once it has loaded it and computed on."""
