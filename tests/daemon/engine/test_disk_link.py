@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.arenas import Arenas, Disk
 from sessiond.daemon.engine.disk import DiskTier
 from sessiond.daemon.engine.kv_arena import KvArena
-from sessiond.daemon.engine.loop import Job, Loop
+from sessiond.daemon.engine.loop import Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
 from sessiond.daemon.engine.schedule import Rank
 from sessiond.daemon.engine.work import FETCH_PATIENCE_S, Reuse, Work
@@ -102,11 +103,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "kv"
 
 
-def test_the_next_engine_computes_nothing_again(folder: Path) -> None:
+def _leave_on_disk(folder: Path) -> None:
+    """An engine that computes LONG, writes it, and ends."""
     first = _Engine(folder)
     first.open("one")
     assert first.advance("one", LONG).prefilled == len(LONG)
     first.end()
+
+
+def test_the_next_engine_computes_nothing_again(folder: Path) -> None:
+    _leave_on_disk(folder)
     second = _Engine(folder)
     second.open("one")
     reuse = second.advance("one", LONG)
@@ -117,10 +123,7 @@ def test_the_next_engine_computes_nothing_again(folder: Path) -> None:
 
 
 def test_where_the_ways_part_the_rest_is_computed(folder: Path) -> None:
-    first = _Engine(folder)
-    first.open("one")
-    first.advance("one", LONG)
-    first.end()
+    _leave_on_disk(folder)
     second = _Engine(folder)
     second.open("one")
     other = [*LONG[:700], *([3] * 100)]
@@ -201,10 +204,7 @@ def test_with_a_low_rank_adapter_nothing_is_kept(folder: Path) -> None:
 def test_what_the_backend_refuses_is_set_aside_and_computed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = _Engine(folder)
-    first.open("one")
-    first.advance("one", LONG)
-    first.end()
+    _leave_on_disk(folder)
     second = _Engine(folder)
     second.open("one")
     context = second.tree("one").cells.context
@@ -221,10 +221,7 @@ def test_what_the_backend_refuses_is_set_aside_and_computed(
 
 
 def test_an_entry_that_is_damaged_is_a_miss(folder: Path) -> None:
-    first = _Engine(folder)
-    first.open("one")
-    first.advance("one", LONG)
-    first.end()
+    _leave_on_disk(folder)
     for path in (folder / "entries").iterdir():
         data = bytearray(path.read_bytes())
         data[-60] ^= 1
@@ -239,10 +236,7 @@ def test_an_entry_that_is_damaged_is_a_miss(folder: Path) -> None:
 def test_a_disk_that_hangs_holds_nobody_up_and_is_waited_for_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = _Engine(folder)
-    first.open("one")
-    first.advance("one", LONG)
-    first.end()
+    _leave_on_disk(folder)
     second = _Engine(folder)
     second.open("one")
     second.open("two")
@@ -257,10 +251,7 @@ def test_a_disk_that_hangs_holds_nobody_up_and_is_waited_for_once(
     arena = second.arenas.of("one")
     _, slow = second._driven.submit(arena, arena.advance("one", LONG, lambda _done, _total: None))
     second.loop.turn()
-    until = time.monotonic() + _PATIENCE_S
-    while not asked:
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    _within(lambda: bool(asked))
     assert second.advance("two", [9] * 40).prefilled == 40  # meanwhile others go on
     assert not slow.over
     real, ahead = time.monotonic, FETCH_PATIENCE_S + 0.1
@@ -294,55 +285,38 @@ def test_a_parked_arena_is_written_too(folder: Path) -> None:
     second.end()
 
 
-def test_a_loop_that_waits_for_the_disk_rests_and_wakes(folder: Path) -> None:
+def test_a_loop_that_waits_for_the_disk_rests_and_wakes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a thread, as in an engine: it neither spins nor misses what arrives."""
-    first = _Engine(folder)
-    first.open("one")
-    first.advance("one", LONG)
-    first.end()
+    _leave_on_disk(folder)
     second = _Engine(folder)
     second.open("one")
+    turns, held, fetch = list[None](), list[tuple[Any, Any]](), second.disk.fetch
+    monkeypatch.setattr(second.loop, "_after_turn", lambda: turns.append(None))
+    monkeypatch.setattr(second.disk, "fetch", lambda found, got: held.append((found, got)))
     arena = second.arenas.of("one")
-    over = threading.Event()
-    turns = 0
-    real_turn = second.loop.turn
-
-    def turn() -> None:
-        nonlocal turns
-        turns += 1
-        real_turn()
-
-    second.loop.turn = turn  # type: ignore[method-assign]
-    held: list[Any] = []
-    fetch = second.disk.fetch
-
-    def late(found: Any, got: Any) -> None:
-        held.append((found, got))
-
-    second.disk.fetch = late  # type: ignore[method-assign]
-    results: list[Any] = []
-
-    def done(value: Any) -> None:
-        results.append(value)
-        over.set()
-
-    work = arena.advance("one", LONG, lambda _done, _total: None)
-    job = Job(1, "one", arena, Rank.PREFILL, work, done, done)
-    second.loop.call(lambda: second.loop.submit(job))
+    _, outcome = second._driven.submit(arena, arena.advance("one", LONG, lambda _done, _total: None))
     thread = threading.Thread(target=second.loop.run)
     thread.start()
-    until = time.monotonic() + _PATIENCE_S
-    while not held:
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    _within(lambda: bool(held))
     time.sleep(0.2)
-    assert turns <= 3
-    while not over.is_set():
-        assert time.monotonic() < until
-        if held:
+    assert len(turns) <= 3
+
+    def delivered() -> bool:
+        while held:
             fetch(*held.pop())
-        time.sleep(0.001)
+        return outcome.over
+
+    _within(delivered)
     second.loop.stop()
     thread.join(_PATIENCE_S)
-    assert isinstance(results[0], Reuse) and results[0].prefilled == 0
+    assert outcome.error is None and outcome.value.prefilled == 0
     second.disk.close()
+
+
+def _within(ask: Callable[[], bool]) -> None:
+    until = time.monotonic() + _PATIENCE_S
+    while not ask():
+        assert time.monotonic() < until
+        time.sleep(0.001)
