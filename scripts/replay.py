@@ -12,7 +12,8 @@ holds all of them.
 - by default: where there was time to think, the first token after a save is at most 1.15 times a plain turn's, at p95.
 - --compare: the same edits to a second daemon that keeps nothing hot, in turn. With --think 0 keep-hot makes nothing
   worse than 1.05 times, at the median and at p95.
-- --check-exact K: at every K-th event the prefix is that of a fresh session, and holds what the files hold.
+- --check-exact K: at every K-th event the prefix is that of a fresh session, and holds what the files hold. With
+  --deterministic each answer there is, token for token, that of a session which computes the whole prompt.
 - --order: no questions; tokens computed again with the files ordered by volatility and by path. The files are chosen
   blindly here. With --model scripted-kv: and a wide window it takes seconds, as nothing is computed.
 
@@ -196,7 +197,7 @@ def _last_words(folder: Path) -> str:
 
 
 def _manner(asked: argparse.Namespace, think: float) -> Manner:
-    return Manner(asked.num_ctx, asked.max_tokens, think, asked.check_exact)
+    return Manner(asked.num_ctx, asked.max_tokens, think, asked.check_exact, asked.deterministic)
 
 
 def _report(asked: argparse.Namespace, replay: Replay, found: Found) -> dict[str, object]:
@@ -235,6 +236,7 @@ def _arguments() -> argparse.Namespace:
     mode.add_argument("--compare", action="store_true", help="beside a daemon that keeps nothing hot")
     mode.add_argument("--order", action="store_true", help="the order of the files instead")
     parser.add_argument("--whole", action="store_true", help="all files, of which the daemon chooses")
+    parser.add_argument("--deterministic", action="store_true", help="sessions whose answers are exact")
     parser.add_argument("--think", type=float, default=5.0, help="seconds between a save and a question")
     numbers = {
         "commits": (20, 1, "commits that are replayed, the newest ones"),

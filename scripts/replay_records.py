@@ -122,6 +122,10 @@ class Day:
     """How often it was compared with a fresh session and with the files."""
     stale: list[str] = field(default_factory=list[str])
     """What did not agree then."""
+    answers_checked: int = 0
+    """How many answers were compared with those of a cold session."""
+    unlike: list[str] = field(default_factory=list[str])
+    """What was answered otherwise."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -16,6 +16,9 @@ WATCHED_RATIO = 1.05
 LEAST_THINK = 1.0
 """Seconds. Asked any sooner, a save may not even have been noticed: nobody claims anything then."""
 
+SHOWN = 20
+"""Of what was wrong, so many are told."""
+
 _HEADS = tuple("DAEMON KIND TURNS ELSEWHERE EARLY P50_MS P95_MS REUSED RESTORED PREFILLED".split())
 _TIERS = ("reused_tokens", "restored_tokens", "prefilled_tokens")
 
@@ -57,13 +60,20 @@ def compared(watched: Day, unwatched: Day, think: float) -> Outcome:
 
 
 def exact(days: Sequence[Day]) -> Outcome:
-    """Whether any prefix was another than that of a fresh session, or than the files."""
+    """Whether any prefix was another than that of a fresh session or than the files, any answer another than a cold one."""
     stale = [told for day in days for told in day.stale]
-    found = Outcome({"checked": sum(day.checked for day in days), "stale": stale[:20]})
-    if found.figures["checked"]:
-        found.at_most("prefixes with something stale", len(stale), 0)
-    else:
-        found.not_measured.append("prefixes with something stale (--check-exact)")
+    unlike = [told for day in days for told in day.unlike]
+    checked, answers = sum(day.checked for day in days), sum(day.answers_checked for day in days)
+    found = Outcome({"checked": checked, "stale": stale[:SHOWN]})
+    found.figures |= {"answers_checked": answers, "unlike": unlike[:SHOWN]}
+    for name, number, wrong, how in (
+        ("prefixes with something stale", checked, stale, "--check-exact"),
+        ("answers unlike the cold one", answers, unlike, "--check-exact with --deterministic"),
+    ):
+        if number:
+            found.at_most(name, len(wrong), 0)
+        else:
+            found.not_measured.append(f"{name} ({how})")
     return found
 
 

@@ -35,6 +35,8 @@ class Turn:
     stamps: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
     """When chunks came, and with how many tokens."""
     text: str = ""
+    tokens: list[int] = field(default_factory=list[int])
+    """The answer's."""
     ended: float = 0.0
 
     @property
@@ -56,6 +58,7 @@ class Turn:
         """Note a chunk that came just now."""
         self.ended = time.perf_counter()
         self.text += chunk.text
+        self.tokens.extend(chunk.token_ids)
         if chunk.token_ids:
             self.stamps.append((self.ended, len(chunk.token_ids)))
 

@@ -233,7 +233,9 @@ def test_keep_hot_is_held_against_none_where_nobody_thinks() -> None:
 def test_anything_stale_is_a_miss_and_no_check_is_no_target() -> None:
     assert met(exact([Day(checked=3)])) == [True]
     assert met(exact([Day(checked=3, stale=["a"])])) == [False]
-    assert exact([Day()]).not_measured
+    assert met(exact([Day(checked=3, answers_checked=6)])) == [True, True]
+    assert met(exact([Day(checked=3, answers_checked=6, unlike=["a"])])) == [True, False]
+    assert len(exact([Day()]).not_measured) == 2
 
 
 def test_the_orders_are_compared_by_what_was_computed_again() -> None:
@@ -409,12 +411,24 @@ SMALL = [
 
 def test_a_day_is_replayed_at_two_daemons_and_nothing_is_stale(repository: Path) -> None:
     done = replay(
-        "--repo", str(repository), *SMALL, "--think", "0", "--compare", "--check-exact", "1", "--seed", "3"
+        "--repo",
+        str(repository),
+        *SMALL,
+        "--think",
+        "0",
+        "--compare",
+        "--check-exact",
+        "1",
+        "--deterministic",
+        "--seed",
+        "3",
     )
     found = json.loads(done.stdout)
     assert found["faults"] == {}
     assert found["scenarios"]["exact"]["stale"] == []
+    assert found["scenarios"]["exact"]["unlike"] == []
     assert found["scenarios"]["exact"]["checked"] >= 4
+    assert found["scenarios"]["exact"]["answers_checked"] >= 12
     for turns in (found["turns"]["hot"], found["turns"]["not-hot"]):
         assert [turn["kind"] for turn in turns[:2]] == ["cold", "plain"]
         assert all(after["kind"] == "plain" for before, after in pairwise(turns) if before["kind"] != "plain")
