@@ -93,6 +93,7 @@ class Fuzzer(threading.Thread):
         self.findings = Findings(seed)
         self._rng = random.Random(f"{seed} {number}")
         self._root = folder / "workspace"
+        self._snapshot = str(folder / "a.snapshot")
         self._writes = number == 0
         self._until, self._stop_all = until, stop
         self._channel: Any = grpc.insecure_channel(f"unix:{folder / 'd.sock'}", OPTIONS)
@@ -123,7 +124,7 @@ class Fuzzer(threading.Thread):
         self._pool.known = {
             "name": sessions,
             "workspace_root": ("", str(self._root), str(self._root / "sub"), str(self._root / "none")),
-            "path": ("a.py", "sub/b.md", ".sessiond.toml", "new.py", "../out.py"),
+            "path": ("a.py", "sub/b.md", ".sessiond.toml", "new.py", "../out.py", self._snapshot),
             "paths": ("a.py", "sub/b.md", "none.py"),
             "key": ("a", "b"),
             "prompt_format": ("", "raw", "chatml"),

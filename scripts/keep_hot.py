@@ -20,7 +20,8 @@ import time
 from sessiond.adapters.base import ContextSettings, ModelSettings, Sampling
 from sessiond.daemon.catalog import ModelCatalog
 from sessiond.daemon.engine.engine import Engine, Generation
-from sessiond.daemon.engine.pool import EngineKey, EnginePool
+from sessiond.daemon.engine.engine_key import EngineKey
+from sessiond.daemon.engine.pool import EnginePool
 from sessiond.daemon.logs import set_up_logs
 
 SUFFIX = 16

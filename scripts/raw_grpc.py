@@ -2,6 +2,9 @@
 
 It writes HTTP/2 frames (RFC 9113) and headers without compression (RFC 7541, 6.2.2), and reads no more than it is asked
 to. It needs nothing but the standard library, so that a process which is only there to be killed starts at once.
+
+It shares no code with our client on purpose: that one speaks through grpcio, which ends whatever it began, and a fault that
+both had would be seen by no test. What is alike in the two is the way into a `with` block and out of it.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -254,6 +255,27 @@ def test_a_piece_is_loaded_into_cells_full_of_waste(model: LlamaModel, settings:
     context.load(0, piece, 40)
     assert _append(context, 0, _TEXT[120:123]) == _fresh(model, settings, _TEXT[:123])
     context.close()
+
+
+@pytest.mark.parametrize("which", ["model", "real_model"])
+def test_pieces_of_the_only_sequence_go_on_as_a_fresh_one(request: pytest.FixtureRequest, which: str) -> None:
+    """No sequence is lent for them, and each is loaded into the very cells that it comes from."""
+    model: LlamaModel = request.getfixturevalue(which)
+    first = model.new_context(_settings(flash_attn=False))
+    given = first.settings
+    second = model.new_context(given)
+    assert given.variant.startswith("single/") and first.max_sequences == 1
+    _append(first, 0, _OTHER[:50])
+    first.truncate(0, 0)
+    _append(first, 0, _TEXT[:64], *([token] for token in _TEXT[64:70]), _TEXT[70:201])
+    for start, end in pairwise((0, 37, 38, 128, 200)):
+        second.load(0, first.save(0, start, end), start)
+    first.truncate(0, 200)
+    assert second.save(0) == first.save(0)
+    fresh = _fresh(model, given, _TEXT[:203])
+    assert _append(second, 0, _TEXT[200:203]) == _append(first, 0, _TEXT[200:203]) == fresh
+    first.close()
+    second.close()
 
 
 def test_only_cells_in_use_count(model: LlamaModel) -> None:

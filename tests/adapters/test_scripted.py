@@ -9,6 +9,8 @@ import time
 from typing import cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sessiond.adapters.base import (
     BackendError,
@@ -172,6 +174,21 @@ def test_a_piece_under_another_prefix_answers_wrongly() -> None:
     fresh = cast("ScriptedKv", model.new_context(ContextSettings()))
     fresh.decode([Run(0, 0, [66] * 10 + [67] * 5 + [68], want_logits=True)])
     assert context.logits(0) != fresh.logits(0)
+
+
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=60), st.data())
+@settings(deadline=None, max_examples=60)
+def test_a_piece_is_what_a_copy_of_its_cells_would_be(tokens: list[int], data: st.DataObject) -> None:
+    """Of one sequence, with none to lend; and what was computed behind the piece leaves no trace in it."""
+    context, copy = _kv("scripted-kv:max_sequences=1"), _kv("scripted-kv:max_sequences=1")
+    context.decode([Run(0, 0, tokens)])
+    end = data.draw(st.integers(0, len(tokens)))
+    start = data.draw(st.integers(0, end))
+    if end:
+        copy.decode([Run(0, 0, tokens[:end])])
+    before = context.save(0)
+    assert context.save(0, start, end) == copy.save(0, start)
+    assert (context.save(0), context.used_cells) == (before, len(tokens))
 
 
 def test_bos_is_there_and_added_where_asked_for() -> None:

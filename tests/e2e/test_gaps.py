@@ -15,8 +15,6 @@ from sessiond.v1.config_pb2 import SPECULATION_OFF
 from sessiond.v1.errors_pb2 import UnsupportedFeature as Detail
 
 ASKS: dict[str, tuple[Callable[[Session], Any], str]] = {
-    "save": (lambda session: session.save_snapshot("/tmp/s"), "snapshot"),
-    "restore": (lambda session: session.restore_snapshot("/tmp/s"), "snapshot"),
     "grammar": (lambda session: list(session.decode(grammar="root ::= [a-z]")), "grammar"),
     "json_schema": (lambda session: list(session.decode(json_schema="{}")), "grammar"),
     "choices": (lambda session: list(session.decode(choices=["a", "b"])), "grammar"),
@@ -60,7 +58,7 @@ def test_services_to_come(daemon: Daemon, rpc: Rpc) -> None:
 def test_capabilities_do_not_promise_the_gaps(client: Client) -> None:
     able = client.model().capabilities
     assert able.session and able.fork
-    assert not any((able.embed, able.snapshot, able.grammar, able.logprobs, able.fim))
+    assert not any((able.embed, able.grammar, able.logprobs, able.fim))
 
 
 def test_speculation_changes_nothing(session: Session) -> None:

@@ -12,12 +12,10 @@ import pytest
 from tests.e2e.daemon import Daemon, eventually, is_gone
 
 from sessiond.client import Config, Session, SessionNotFound, SessionUnavailable
-from sessiond.v1 import session_service_pb2 as pb
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 60
 MODEL = "scripted-kv:num_ctx=4096,step_ms=2"
 SECOND_KEY = "second"
-FATAL = pb.SESSION_STATE_FATAL
 
 
 @pytest.fixture
@@ -167,18 +165,21 @@ def test_a_fork_comes_back_with_its_prefix(folder: Path) -> None:
             assert second.client.session(name).explain().manifest.digest == cold.manifest_digest
 
 
-def test_the_session_opened_after_one_that_died_is_the_one_that_comes_back(folder: Path) -> None:
+def test_a_session_whose_engine_died_comes_back_as_what_it_was_last(folder: Path) -> None:
     with Daemon(folder, MODEL) as first:
-        died = _open(first, None)
-        died.ensure_prefix(TEXT[:1000])
+        session = _open(first, None)
+        session.ensure_prefix(TEXT[:1000])
         pid = first.engine_pid()
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: is_gone(pid) and died.info().state == FATAL, "the session is lost")
-        session = _open(first, None)
-        session.ensure_prefix(TEXT[:500])
-        assert session.name != died.name
+        eventually(lambda: is_gone(pid) and len(first.records("engine.ready")) == 2, "another engine stands")
+        again = _open(first, None)
+        last = again.ensure_prefix(TEXT[:500]).status
+        assert again.name == session.name
     with Daemon(folder, MODEL) as second:
         assert [each.name for each in second.client.sessions()] == [session.name]
+        assert session.name == second.client.session(session.name).name
+        digest = second.client.session(session.name).explain().manifest.digest
+        assert digest == last.manifest_digest
 
 
 def test_who_opens_while_the_model_loads_gets_the_session_it_had(folder: Path) -> None:

@@ -43,7 +43,7 @@ class Rpc:
     @property
     def is_gap(self) -> bool:
         """Whether this daemon answers it with UNSUPPORTED_FEATURE, whatever is asked."""
-        gaps = ("ForkSession", "SaveSnapshot", "RestoreSnapshot", "Embed")
+        gaps = ("ForkSession", "Embed")
         return self.name.startswith("FunctionService") or self.name.endswith(gaps)
 
 

@@ -1,4 +1,8 @@
-"""What the client makes for the daemon, for this user alone: the log, and the folders on the way to it."""
+"""What the client makes for the daemon, for this user alone: the log, and the folders on the way to it.
+
+Not the daemon's rule, which is the stricter one: the daemon looks at every folder that it is given and refuses what others
+could write to (its `private.py`), so here nothing is refused that it would refuse, and say why. Nor is it the contract's.
+"""
 
 from __future__ import annotations
 

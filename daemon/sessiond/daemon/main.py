@@ -48,7 +48,7 @@ def cli() -> None:
 @click.option("--num-ctx", type=int, help="Window of sessions that leave it open, in tokens.")
 @click.option("--kv-memory-mb", type=int, help="MiB that the cells of all workspaces may take together.")
 @click.option("--memory-tier-mb", type=int, help="MiB of KV that may be kept beside the cells of each model.")
-@click.option("--disk-tier-mb", type=int, help="MiB of KV that may be kept on the disk for each model.")
+@click.option("--disk-tier-mb", type=int, help="MiB of KV that may be kept on the disk for all models.")
 @click.option(
     "--measure/--no-measure", default=None, help="Time a new model once, to run it as fast as it can."
 )

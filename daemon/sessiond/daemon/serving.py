@@ -12,9 +12,9 @@ import click
 from pydantic import ValidationError
 
 from sessiond.daemon.logs import set_up_logs
+from sessiond.daemon.private import UMASK, NotPrivate, private_folder
 from sessiond.daemon.server.app import App
 from sessiond.daemon.server.listen import ListenError, check_tcp, only_one, prepare_socket
-from sessiond.daemon.server.private import UMASK, NotPrivate, private_folder
 from sessiond.daemon.server.tcp import tcp_port
 from sessiond.daemon.settings import Settings, load_settings
 from sessiond.v1.errors import SessiondError

@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     memory_tier_mb: int | None = Field(default=None, ge=0, le=1 << 24)
     """What each engine may keep of KV that left its cells, in MiB; left open, it is a tenth of the machine's memory."""
     disk_tier_mb: int = Field(default=8192, ge=0, le=1 << 24)
-    """What KV may take on the disk for each model, in MiB, so that it outlives the daemon; 0 keeps none."""
+    """What KV may take on the disk for all models together, in MiB, so that it outlives the daemon; 0 keeps none."""
     measure: bool = True
     """Whether to measure once, when a model is first loaded on this machine, how it runs fastest."""
     keep_hot: bool = True

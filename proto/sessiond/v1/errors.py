@@ -138,7 +138,9 @@ class SessionBusy(SessiondError):
 
 
 class SessionFatal(SessiondError):
-    """The backend died under the session; open it again. `cause` has the signal or exit code and last words."""
+    """The backend died in mid-answer, or again and again in one turn: the session stands at its prefix. `cause` has the signal
+    or exit code and last words.
+    """
 
     reason = "SESSION_FATAL"
 

@@ -34,6 +34,30 @@ def test_pieces_put_together_go_on_as_the_whole(kv: KvBench) -> None:
     kv.assert_as_fresh(second, prefill(second, 1, tokens[-1:]), tokens)
 
 
+def test_pieces_out_of_the_middle_are_the_whole_byte_by_byte(kv: KvBench) -> None:
+    """Of a context that may have one sequence only, which stays as it is."""
+    tokens = tokens_of(kv.model, 101)
+    first, second = kv.open_exact(), kv.open_exact()
+    prefill(first, 0, tokens[:-1])
+    for start, end in pairwise(_CUTS):
+        second.load(0, first.save(0, start, end), start)
+        assert second.end(0) == end
+    assert second.save(0) == first.save(0)
+    for context in (first, second):
+        kv.assert_as_fresh(context, prefill(context, 0, tokens[-1:]), tokens)
+
+
+def test_a_piece_out_of_the_middle_is_what_a_sequence_that_ends_there_gives(kv: KvBench) -> None:
+    context, tokens = kv.open_branching(), tokens_of(kv.model, 100)
+    prefill(context, 1, tokens_of(kv.model, 20, "in the way "))
+    prefill(context, 0, tokens)
+    ranges = [(start, end) for end in reversed(_CUTS) for start in (1, 30, 99) if start <= end]
+    pieces = [context.save(0, start, end) for start, end in ranges]
+    for (start, end), piece in zip(ranges, pieces, strict=True):
+        assert context.truncate(0, end)
+        assert context.save(0, start) == piece
+
+
 def test_a_piece_stands_on_a_shared_prefix(kv: KvBench) -> None:
     tokens = tokens_of(kv.model, 81)
     context = kv.open_branching()
@@ -73,9 +97,12 @@ def test_saving_a_piece_changes_nothing(kv: KvBench) -> None:
 def test_an_empty_piece_is_one(kv: KvBench) -> None:
     context = kv.open()
     prefill(context, 0, tokens_of(kv.model, 40))
-    piece = context.save(0, 40)
-    context.load(0, piece, 40)
+    context.load(0, context.save(0, 40), 40)
     assert context.end(0) == 40
+    middle = context.save(0, 20, 20)
+    context.truncate(0, 20)
+    context.load(0, middle, 20)
+    assert context.end(0) == 20
 
 
 def test_only_what_is_there_is_saved(kv: KvBench) -> None:
@@ -84,6 +111,10 @@ def test_only_what_is_there_is_saved(kv: KvBench) -> None:
     for sequence, start in ((0, 41), (0, -1), (1, 1), (context.max_sequences, 0)):
         with pytest.raises(BackendError):
             context.save(sequence, start)
+    for start, end in ((0, 41), (20, 41), (20, 19), (0, -1), (-5, -1)):
+        with pytest.raises(BackendError):
+            context.save(0, start, end)
+    assert context.end(0) == 40
 
 
 def test_a_piece_is_loaded_where_it_belongs_and_nowhere_else(kv: KvBench) -> None:

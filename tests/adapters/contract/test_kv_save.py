@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sessiond.adapters.base import BackendError, NoRoom
+from sessiond.adapters.base import BackendError, NoRoom, Unsupported
 
 from .kit import KvBench, prefill, tokens_of
 
@@ -61,6 +61,19 @@ def test_saving_changes_nothing(kv: KvBench) -> None:
     assert context.save(0) == context.save(0)
     assert context.end(0) == 49
     kv.assert_as_fresh(context, prefill(context, 0, tokens[-1:]), tokens)
+
+
+def test_a_part_is_saved_only_where_a_sequence_can_be_cut(kv: KvBench) -> None:
+    context, tokens = kv.open(), tokens_of(kv.model, 50)
+    prefill(context, 0, tokens)
+    assert context.save(0, 0, 50) == context.save(0)
+    for start, end in ((0, 49), (1, 50)):
+        if kv.cuts:
+            assert len(context.save(0, start, end)) < len(context.save(0))
+        else:
+            with pytest.raises(Unsupported):
+                context.save(0, start, end)
+    assert context.end(0) == 50
 
 
 def _noise(state: bytes) -> bytes:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.daemon.engine.driven import Driven
 from tests.daemon.engine.scripted import kv_context, load
 
@@ -19,9 +21,11 @@ from sessiond.adapters.base import (
     ModelSettings,
     Run,
 )
+from sessiond.adapters.scripted.cells import CELL_BYTES
 from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.arenas import Arenas, Disk
 from sessiond.daemon.engine.disk import DiskTier
+from sessiond.daemon.engine.disk.keys import LEAST
 from sessiond.daemon.engine.kv_arena import KvArena
 from sessiond.daemon.engine.loop import Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
@@ -157,6 +161,61 @@ def test_an_idle_engine_writes_bit_by_bit_and_nothing_twice(folder: Path) -> Non
     assert engine.arenas.idle() == 60.0
     engine.end()
     assert facts.counts.written == facts.entries
+
+
+def test_all_of_a_context_with_one_sequence_is_written(folder: Path) -> None:
+    """No sequence is free to be lent for a piece."""
+    model = "scripted-kv:max_sequences=1"
+    first = _Engine(folder, model=model)
+    first.open("one")
+    first.advance("one", LONG)
+    first.end()
+    assert first.disk.facts().counts.kv_bytes >= len(LONG) * CELL_BYTES
+    second = _Engine(folder, model=model)
+    second.open("one")
+    assert second.advance("one", LONG).prefilled == 0
+    assert second.logits("one", LONG) == fresh_logits(LONG)
+    second.end()
+
+
+@given(
+    st.sampled_from([1, 2, 3]),
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 700), st.integers(1, 300)), min_size=1, max_size=5),
+)
+@settings(deadline=None, max_examples=20)
+def test_what_is_written_is_what_a_fresh_context_has_there(
+    tmp_path_factory: pytest.TempPathFactory, sequences: int, moves: list[tuple[int, int, int]]
+) -> None:
+    """Two branches that part and meet anywhere, written as they go, with as few sequences as may be."""
+    folder = tmp_path_factory.mktemp("kv")
+    engine = _Engine(folder, model=f"scripted-kv:max_sequences={sequences}")
+    engine.open("0")
+    engine.open("1")
+    ways = [[*LONG[:at], *([at % 7 + 1] * count)] for _, at, count in moves]
+    for (branch, _, _), way in zip(moves, ways, strict=True):
+        engine.advance(str(branch), way)
+        assert engine.arenas.flush(_PATIENCE_S)
+    _check_entries(engine, ways)
+    engine.end()
+    for way in ways:
+        second = _Engine(folder)
+        second.open("0")
+        assert second.advance("0", way).prefilled < LEAST
+        assert second.logits("0", way) == fresh_logits(way)
+        second.end()
+
+
+def _check_entries(engine: _Engine, ways: list[list[int]]) -> None:
+    link, store, seen = engine.arenas.of("0")._disk, engine.disk._store, 0  # type: ignore[attr-defined]  # a KvArena's
+    assert store is not None
+    for way in ways:
+        fresh = kv_context(load("scripted-kv:"), num_ctx=WINDOW, num_batch=WINDOW)
+        fresh.decode([Run(0, 0, way)])
+        for found in engine.disk.ahead(link.space, way, 0):
+            if found.matched == found.entry.label.count:
+                assert store.get(found) == fresh.save(0, found.start, found.end)
+                seen += 1
+    assert seen or max(map(len, ways)) < LEAST
 
 
 def test_what_is_in_memory_alone_is_written_too(folder: Path) -> None:

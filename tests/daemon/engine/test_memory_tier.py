@@ -47,6 +47,20 @@ def test_what_is_added_goes_last_however_old_it_is() -> None:
     assert place.dropped == ["young"] and place.tier.holds(old)
 
 
+def test_a_lower_limit_drops_what_is_over_at_once() -> None:
+    place = _Kept(10)
+    for name, used in (("b", 2), ("c", 3), ("a", 1)):
+        place.add(place.node(used=used), 3, name)
+    assert not place.tier.limit_to(9)
+    assert place.tier.limit_to(5)
+    assert (place.tier.used, place.dropped) == (3, ["a", "b"])
+    place.add(place.node(used=4), 3, "d")
+    assert (place.tier.used, place.dropped) == (3, ["a", "b", "c"])
+    assert not place.tier.limit_to(10)
+    place.add(place.node(used=5), 6, "e")
+    assert place.tier.used == 9
+
+
 def test_what_is_larger_than_the_tier_finds_no_place() -> None:
     place = _Kept(10)
     large = place.add(place.node(used=9), 11, "large")

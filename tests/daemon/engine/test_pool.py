@@ -10,9 +10,12 @@ import pytest
 import pytest_asyncio
 
 from sessiond.adapters.base import ModelSettings
+from sessiond.daemon.engine.deaths import FREE
 from sessiond.daemon.engine.engine import Engine
-from sessiond.daemon.engine.pool import EngineKey, EnginePool
+from sessiond.daemon.engine.engine_key import EngineKey
+from sessiond.daemon.engine.pool import EnginePool
 from sessiond.daemon.engine.process import EngineDied
+from sessiond.daemon.engine.seat import AGAIN, Seat
 from sessiond.v1.errors import InvalidInput, SessionUnavailable
 
 
@@ -112,9 +115,11 @@ async def test_a_fault_in_the_first_decode_is_tried_without_extra_buffers(
 
 
 async def test_one_that_dies_at_every_load(pool: EnginePool, deaths: Deaths) -> None:
-    for _ in range(2):
-        with pytest.raises(SessionUnavailable, match="SIGILL"):
+    for said in (r"died while it loaded.*SIGILL", r"set aside.*SIGILL"):
+        with pytest.raises(SessionUnavailable, match=said):
             await pool.get(_key("die=SIGILL@load"))
+    with pytest.raises(SessionUnavailable, match="set aside"):
+        await pool.seat(_key("die=SIGILL@load"))
     assert deaths == [] and pool.loaded() == [] and not _children()
 
 
@@ -123,4 +128,85 @@ async def test_a_model_that_cannot_be(pool: EnginePool) -> None:
         with pytest.raises(InvalidInput) as raised:
             await pool.get(EngineKey(model, ModelSettings()))
         assert [each.field for each in raised.value.violations] == ["model"]
+    assert not _children()
+
+
+async def _kill(engine: Engine) -> None:
+    engine.process.kill(9)
+    await engine.process._watch
+
+
+async def test_a_seat_goes_on_with_the_next_engine_and_says_so_once(pool: EnginePool) -> None:
+    told: list[Seat] = []
+    pool.on_next = told.append
+    seat = await pool.seat(_key())
+    first = seat.engine
+    assert await pool.seat(_key()) is seat and await seat.standing() is first and told == []
+    await _kill(first)
+    one, two = await asyncio.gather(seat.standing(), seat.standing())
+    assert one is two is seat.engine is not first
+    assert told == [seat] and await pool.seat(_key()) is seat
+
+
+async def test_what_is_done_on_a_seat_is_done_again(pool: EnginePool) -> None:
+    seat = await pool.seat(_key())
+    used: list[Engine] = []
+
+    async def act(engine: Engine) -> list[list[int]]:
+        used.append(engine)
+        if len(used) <= AGAIN:
+            engine.process.kill(9)
+        return await engine.tokenize([f"xyz{len(used)}"])
+
+    assert await seat.outliving(act) == [list(f"xyz{AGAIN + 1}".encode())]
+    assert len(set(used)) == AGAIN + 1
+
+
+async def test_what_kills_is_not_done_for_ever(pool: EnginePool) -> None:
+    seat = await pool.seat(_key())
+    used: list[Engine] = []
+
+    async def act(engine: Engine) -> list[list[int]]:
+        used.append(engine)
+        engine.process.kill(9)
+        return await engine.tokenize([f"xyz{len(used)}"])
+
+    with pytest.raises(EngineDied, match="SIGKILL"):
+        await seat.outliving(act)
+    assert len(used) == AGAIN + 1
+
+
+async def test_deaths_in_a_row_are_answered_with_a_wait(pool: EnginePool) -> None:
+    for _ in range(FREE + 1):
+        await _kill(await pool.get(_key()))
+    for _ in range(2):
+        with pytest.raises(SessionUnavailable, match=r"died 3 times in a row.*SIGKILL.*again in"):
+            await pool.get(_key())
+    assert pool.waiting() == 1 and not _children()
+    await pool.get(_key("", ModelSettings(num_gpu_layers=3)))  # another one
+    async with asyncio.timeout(20):
+        while pool.waiting():  # noqa: ASYNC110 - a wait that passes tells nobody
+            await asyncio.sleep(0.05)
+    await pool.get(_key())
+
+
+async def test_a_kill_while_it_loads_is_tried_once_more_and_as_before(pool: EnginePool) -> None:
+    job = asyncio.create_task(pool.get(_key("load_ms=500")))
+    async with asyncio.timeout(20):
+        while not _children():  # noqa: ASYNC110 - nobody tells of a process
+            await asyncio.sleep(0.02)
+    [pid] = _children()
+    await asyncio.sleep(0.2)
+    psutil.Process(pid).kill()
+    engine = await job
+    assert engine.process.pid != pid
+    assert pool._careful == set()
+
+
+async def test_after_a_stop_none_is_started(pool: EnginePool) -> None:
+    seat = await pool.seat(_key())
+    await pool.stop()
+    seat.start_again()
+    with pytest.raises(SessionUnavailable, match="stopping"):
+        await seat.standing()
     assert not _children()

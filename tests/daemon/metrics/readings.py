@@ -27,6 +27,7 @@ def reading(disk: wire.DiskTold | None = DISK) -> Reading:
         uptime_s=5.0,
         sessions=Counter(ready=2, busy=1),
         engines=1,
+        engines_waiting=1,
         engine=tallied(*range(1, 11), disk=disk),
         cells=100,
         cells_bytes=1000,

@@ -102,6 +102,7 @@ async def test_disks_add_up_and_their_totals_stay() -> None:
     told = tallied(*[0] * 10, disk=DISK)
     total = engines._sum(told, told).disk
     assert total is not None and total.entries == 4 and total.set_aside == 28
+    assert total.limit == DISK.limit, "they share it"
     kept = engines._totals_of(told).disk
     assert kept is not None
     assert (kept.open, kept.entries, kept.bytes, kept.limit, kept.waiting_bytes) == (0,) * 5

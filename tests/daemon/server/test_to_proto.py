@@ -174,6 +174,10 @@ def test_a_model() -> None:
         64,
     )
     assert message.capabilities.truncate and not message.capabilities.embed
-    assert not message.capabilities.snapshot, (
-        "a capability is a promise, and the daemon does not serve it yet"
-    )
+    assert message.capabilities.snapshot
+
+
+@pytest.mark.parametrize("name", ["scripted-kv:no_truncate", "scripted-prompt:"])
+def test_snapshots_are_promised_only_where_kv_can_be_cut_and_carried(name: str) -> None:
+    able = to_proto.model(load(name).facts, "name", ContextSettings(num_ctx=64)).capabilities
+    assert not able.snapshot

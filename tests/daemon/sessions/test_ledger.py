@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from sessiond.daemon.sessions.config import SessionConfig
-from sessiond.daemon.sessions.ledger import WAIT_S, Ledger, Remembered
+from sessiond.daemon.sessions.ledger import MOST_UNREAD, WAIT_S, Ledger, Remembered, _opened, _remove
 from sessiond.daemon.sessions.open_request import OpenRequest
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.workspace.segment import Segment
@@ -91,12 +92,74 @@ def _row(path: Path, *values: object) -> None:
         ("ab", 1.0, b"[" * 100_000),
         ("ab", 1.0, b'{"opened": {"workspace_root": "relative", "model": "", "key": ""}, "prefix": null}'),
         ("a" * 65, 1.0, b"{}"),
+        ("a\ufffd", 1.0, b"{}"),
     ],
 )
-async def test_a_row_that_is_not_ours_is_passed_over(path: Path, values: tuple[object, ...]) -> None:
+async def test_a_row_that_is_not_ours_is_passed_over_and_removed(
+    path: Path, values: tuple[object, ...]
+) -> None:
     await _filled(path, _session(1))
     _row(path, *values)
     assert await _loaded(path) == [_session(1)]
+    assert _ids(path) == [_session(1).id]
+    assert await _loaded(path) == [_session(1)]
+
+
+async def test_an_id_that_is_no_text_keeps_no_other_row_from_being_read(path: Path) -> None:
+    await _filled(path, _session(1), _session(2))
+    _run(path, "INSERT INTO sessions VALUES (CAST(x'ff41' AS TEXT), 1.0, x'7b7d')")
+    assert await _loaded(path) == [_session(1), _session(2)]
+    assert _ids(path) == [_session(1).id, _session(2).id]
+
+
+async def test_a_row_that_is_too_long_is_not_even_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _filled(path, _session(1), _session(2, "x" * 5000))
+    monkeypatch.setattr("sessiond.daemon.sessions.ledger.MAX_BYTES", 1000)
+    assert await _loaded(path) == [_session(1)]
+    assert _ids(path) == [_session(1).id]
+
+
+async def test_what_is_told_and_removed_at_one_start_is_bounded(path: Path) -> None:
+    sessions = [_session(number) for number in range(1, 6)]
+    await _filled(path, *sessions)
+    rows = ((f"bad {number}", float(number % 5), b"{}") for number in range(2 * MOST_UNREAD + 1))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executemany("INSERT INTO sessions VALUES (?, ?, ?)", rows)
+    for left in (MOST_UNREAD + 1, 1, 0, 0):
+        with structlog.testing.capture_logs() as told:
+            assert await _loaded(path) == sessions
+        assert len(told) <= MOST_UNREAD
+        assert len(_ids(path)) == len(sessions) + left
+
+
+async def test_a_row_that_can_be_read_by_now_is_not_removed(path: Path) -> None:
+    """Whatever was found before: what somebody wrote meanwhile under that row is looked at first."""
+    await _filled(path, _session(1), _session(2))
+    with closing(_opened(path)) as database:
+        rows = [row for (row,) in database.execute("SELECT rowid FROM sessions")]
+        _remove(database, [*rows, 12345])
+    assert await _loaded(path) == [_session(1), _session(2)]
+
+
+async def test_rows_that_cannot_be_removed_now_are_only_passed_over(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _filled(path, _session(1))
+    _row(path, "no id", 1.0, b"{}")
+    connect: Any = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **named: connect(*given, **named, timeout=0.0))
+    with closing(connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert await _loaded(path) == [_session(1)]
+        other.execute("ROLLBACK")
+    assert len(_ids(path)) == 2
+    assert await _loaded(path) == [_session(1)]
+    assert _ids(path) == [_session(1).id]
+
+
+def _ids(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as database:
+        return [each for (each,) in database.execute("SELECT id FROM sessions ORDER BY created")]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +169,11 @@ async def test_a_row_that_is_not_ours_is_passed_over(path: Path, values: tuple[o
         lambda path: path.write_bytes(b"SQLite format 3\0" + bytes(5000)),
         lambda path: _run(path, "DROP TABLE sessions", "CREATE TABLE sessions (id)"),
         lambda path: _run(path, "CREATE VIEW v AS SELECT 1"),
+        lambda path: _run(
+            path,
+            "DROP TABLE sessions",
+            "CREATE TABLE sessions (id PRIMARY KEY, created, said) WITHOUT ROWID",
+        ),
     ],
 )
 async def test_a_file_that_is_not_ours_is_put_aside(path: Path, spoil: Callable[[Path], None]) -> None:

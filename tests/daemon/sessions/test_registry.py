@@ -24,7 +24,6 @@ from sessiond.v1.errors import (
     InvalidInput,
     ManifestMismatch,
     SessionClosed,
-    SessionFatal,
     SessionNotFound,
     SessionUnavailable,
 )
@@ -114,18 +113,22 @@ async def test_closed_is_not_unknown(registry: SessionRegistry) -> None:
     assert not attached and new.name != session.name
 
 
-async def test_a_death_is_told_to_all_and_the_next_open_makes_a_new_one(registry: SessionRegistry) -> None:
+async def test_a_death_takes_the_kv_of_all_and_no_session(registry: SessionRegistry) -> None:
     one, _ = await registry.open(_request("one"))
     two, _ = await registry.open(_request("two"))
     other, _ = await registry.open(_request(model="scripted-kv:weights=other"))
-    one.engine.process.kill(11)
-    await one.engine.process._watch
-    assert [each.state for each in (one, two, other)] == ["fatal", "fatal", "ready"]
-    assert "SIGSEGV" in one.report().fatal_cause
-    with pytest.raises(SessionFatal, match="SIGSEGV"):
-        await one.ensure_prefix(PrefixRequest(), Timings())
-    new, attached = await registry.open(_request("one"))
-    assert not attached and new.state == "ready"
+    for each in (one, other):
+        await each.ensure_prefix(PrefixRequest((Segment("a", "text", "AA"),)), Timings())
+    before, dead = one.tokens, one.engine
+    dead.process.kill(11)
+    await dead.process._watch
+    assert [each.state for each in (one, two, other)] == ["ready", "ready", "ready"]
+    assert (one.resident_tokens, other.resident_tokens) == (0, len(other.tokens))
+    assert (one.tokens, one.report().fatal_cause) == (before, "")
+    assert await registry.open(_request("one")) == (one, True)
+    status = await one.ensure_prefix(PrefixRequest((Segment("a", "text", "AA"),)), Timings())
+    assert (one.tokens, status.resident_tokens) == (before, len(before))
+    assert one.engine is two.engine is not dead
 
 
 async def test_the_ended_are_forgotten_oldest_first(
@@ -147,18 +150,20 @@ async def test_the_ended_are_forgotten_oldest_first(
 async def test_what_is_forgotten_is_held_by_nobody(
     registry: SessionRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A dead engine keeps its texts' tokens: it must go with its last session."""
+    """A dead engine keeps its texts' tokens: it must go with its sessions, or when they go on with another."""
     monkeypatch.setattr(registry_module, "REMEMBERED", 0)
     session, _ = await registry.open(_request("dies"))
     session.engine.process.kill(9)
     await session.engine.process._watch
-    name, gone = session.name, weakref.ref(session)
+    name, gone, dead = session.name, weakref.ref(session), weakref.ref(session.engine)
+    await registry.close(name)
     del session
     await registry.open(_request("other"))
     with pytest.raises(SessionNotFound):
         registry.get(name)
     gc.collect()
     assert gone() is None
+    assert dead() is None
 
 
 async def test_locks_of_opens_that_are_over_are_not_kept(registry: SessionRegistry) -> None:

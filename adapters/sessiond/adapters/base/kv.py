@@ -106,10 +106,12 @@ class KvContext(Protocol):
         """
         ...
 
-    def save(self, sequence: int, start: int = 0) -> bytes:
-        """The KV of the sequence from position `start` on, for `load`.
+    def save(self, sequence: int, start: int = 0, end: int | None = None) -> bytes:
+        """The KV of the positions from `start` to `end` of the sequence, or to where it ends, for `load`. The sequence stays
+        as it is, and no other one is needed for it.
 
-        A backend that cannot cut raises Unsupported("truncate") unless `start` is 0.
+        Raises BackendError for positions that the sequence has not. A backend that cannot cut raises
+        Unsupported("truncate") unless that is the whole sequence.
         """
         ...
 

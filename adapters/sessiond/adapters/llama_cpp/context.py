@@ -194,16 +194,21 @@ class LlamaContext:
         elif not cut_copy(self._sequences, self._shape, source, target, end, checkpoint):
             raise Unsupported("truncate")
 
-    def save(self, sequence: int, start: int = 0) -> bytes:
-        """See `KvContext.save`."""
-        if not 0 <= start <= self.end(sequence):
-            raise BackendError(f"sequence {sequence} does not reach position {start}")
-        if not start:
+    def save(self, sequence: int, start: int = 0, end: int | None = None) -> bytes:
+        """See `KvContext.save`. llama.cpp writes whole sequences only, so the scratch shares the cells of a part of one:
+        that copies none of them, and takes memory for that part alone.
+        """
+        held = self.end(sequence)
+        end = held if end is None else end
+        if not 0 <= start <= end <= held:
+            raise BackendError(f"sequence {sequence} holds {held} positions, not {start} to {end}")
+        if (start, end) == (0, held):
             return self._sequences.save(sequence)
         if not self._shape.can_cut:
             raise Unsupported("truncate")
         try:
-            self._sequences.copy(sequence, self._scratch, start)
+            if start < end:
+                self._sequences.copy(sequence, self._scratch, start, end)
             return self._sequences.save(self._scratch)
         finally:
             self._sequences.remove(self._scratch)

@@ -123,13 +123,15 @@ class ScriptedKv:
         for cell in self._held[target]:
             cell.sequences |= 1 << target
 
-    def save(self, sequence: int, start: int = 0) -> bytes:
+    def save(self, sequence: int, start: int = 0, end: int | None = None) -> bytes:
         cells = self._cells(sequence)
-        if not 0 <= start <= len(cells):
-            raise BackendError(f"scripted: sequence {sequence} holds {len(cells)} positions, not {start}")
-        if start and self._no_truncate:
+        held = len(cells)
+        end = held if end is None else end
+        if not 0 <= start <= end <= held:
+            raise BackendError(f"scripted: sequence {sequence} holds {held} positions, not {start} to {end}")
+        if self._no_truncate and (start, end) != (0, held):
             raise Unsupported("truncate")
-        return pack(self._root, cells[start:], start)
+        return pack(self._root, cells[start:end], start)
 
     def load(self, sequence: int, state: bytes, start: int = 0) -> None:
         held = self._cells(sequence)

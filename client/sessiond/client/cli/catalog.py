@@ -23,6 +23,7 @@ CATALOG: dict[str, Entry] = {
     "models": Entry("models", "models", "List the models of this machine."),
     "pin": Entry("workspace", "pin", "Put files into the prefix, whatever the order and the budget say."),
     "ps": Entry("sessions", "ps", "List the sessions."),
+    "snapshot": Entry("snapshot", "snapshot", "Write a session to a file, or read one from a file."),
     "status": Entry(
         "daemon", "status", "Say whether the daemon runs, with what, what memory it takes, and what it did."
     ),

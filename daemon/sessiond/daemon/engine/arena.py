@@ -7,7 +7,7 @@ from typing import Protocol
 
 from sessiond.adapters.base import ContextSettings, Sampling
 from sessiond.daemon.engine.rates import Rates
-from sessiond.daemon.engine.work import Batchable, Finish, Reuse, Work
+from sessiond.daemon.engine.work import Batchable, Finish, Reuse, Taken, Work
 
 Told = Callable[[int, int], None]
 """Hears how far a job is: tokens done, tokens to do."""
@@ -86,6 +86,19 @@ class Arena(Protocol):
 
     def logits(self, branch: str, tokens: Sequence[int]) -> Work[bytes]:
         """Bring the branch to these tokens; the logits after them, native float32. Raises Unsupported."""
+        ...
+
+    def save(self, branch: str, tokens: Sequence[int], start: int, end: int) -> Work[bytes]:
+        """Bring the branch to these tokens; the KV of those from `start` to `end`. Raises Unsupported."""
+        ...
+
+    def load(
+        self, branch: str, tokens: Sequence[int], start: int, num_cells: int, payload: bytes
+    ) -> Work[Taken]:
+        """Bring the branch to these tokens, the KV of those from `start` on being what `save` gave in an arena of so many
+        cells: it is computed where there are more or fewer, since their number may decide how positions are rotated. Raises
+        Unsupported.
+        """
         ...
 
     def compute(self, wishes: Sequence[Batchable], standing: Sequence[str]) -> list[Exception | None]:

@@ -107,14 +107,14 @@ class Arenas:
             assert isinstance(made, KvContext)
             return made
 
-        return KvArena(self._model, context, self._tier, again, self._link(context, command.workspace))
+        return KvArena(self._model, context, self._tier, again, self._link(context, command))
 
-    def _link(self, context: KvContext, workspace: str) -> DiskLink | None:
+    def _link(self, context: KvContext, command: wire.Open) -> DiskLink | None:
         """A low-rank adapter is known by its path alone, which does not say what it was when KV was written."""
-        if self._disk is None or self._disk.loading.loras:
+        if self._disk is None or self._disk.loading.loras or command.apart:
             return None
         identity = kv_identity(self._model.facts, self._disk.loading, context.settings)
-        return DiskLink(self._disk.tier, space(identity, workspace, self._disk.user), self._disk.wake)
+        return DiskLink(self._disk.tier, space(identity, command.workspace, self._disk.user), self._disk.wake)
 
     def _limit(self, on_host: int) -> int:
         """Bytes that new cells may take: what the daemon allows, or what the device has where they are not on the host."""

@@ -129,9 +129,9 @@ class WriteBehind:
         node, run = piece.node, piece.run
         if node.kept:
             return node.kept if (node.end - len(node.tokens), node.end) == (run.start, run.end) else b""
-        if not node.resident or not node.is_leaf or node.end < run.end:
+        if node.sequence is None or not node.is_leaf or node.end < run.end:
             return b""
         try:
-            return self._tree.saved(node, run.start, run.end)
+            return self._tree.cells.context.save(node.sequence, run.start, run.end)
         except BackendError:
             return b""

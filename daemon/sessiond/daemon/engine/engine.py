@@ -191,10 +191,11 @@ class Engine:
         parent: str = "",
         kv_limit: int = 0,
         workspace: str = "",
+        apart: bool = False,
     ) -> wire.Opened:
         """A branch in an arena, which is made if it is new; see `wire.Open`."""
         answer = await self._process.ask(
-            wire.Open(self._process.next_id(), branch, arena, settings, parent, kv_limit, workspace)
+            wire.Open(self._process.next_id(), branch, arena, settings, parent, kv_limit, workspace, apart)
         )
         assert isinstance(answer, wire.Opened)
         return answer
@@ -213,6 +214,10 @@ class Engine:
     async def park(self, arena: str) -> None:
         """Have an arena give its cells back."""
         await self._process.ask(wire.Park(self._process.next_id(), arena))
+
+    async def limit_memory(self, memory_tier: int) -> None:
+        """Have it keep no more than so many bytes of KV in memory beside the cells."""
+        await self._process.ask(wire.LimitMemory(self._process.next_id(), memory_tier))
 
     async def flush(self, seconds: float) -> None:
         """Have it write to the disk what is not written yet, for so many seconds at most."""
@@ -310,8 +315,34 @@ class Engine:
         assert isinstance(answer, wire.RawLogits)
         return answer.logits
 
+    async def save_kv(self, branch: str, tokens: Sequence[int], start: int, end: int) -> bytes:
+        """The KV of the tokens from `start` to `end`, to which the branch is brought."""
+        command = wire.SaveKv(self._process.next_id(), branch, wire.pack_tokens(tokens), start, end)
+        answer = await self._done(command)
+        assert isinstance(answer, wire.KvPiece)
+        return answer.payload
+
+    async def load_kv(
+        self, branch: str, tokens: Sequence[int], start: int, num_cells: int, payload: bytes
+    ) -> wire.KvTaken:
+        """Bring a branch to tokens with KV that `save_kv` gave in an arena of so many cells; see `wire.LoadKv`."""
+        command = wire.LoadKv(
+            self._process.next_id(), branch, wire.pack_tokens(tokens), start, num_cells, payload
+        )
+        answer = await self._done(command)
+        assert isinstance(answer, wire.KvTaken)
+        return answer
+
+    async def _done(self, command: wire.SaveKv | wire.LoadKv) -> wire.Answer:
+        """A job's answer, where nobody asks what the branch holds after one that failed."""
+        async with contextlib.aclosing(self._job(command, lambda _held: None)) as events:
+            async for event in events:
+                if isinstance(event, wire.Done):
+                    return event.answer
+        raise AssertionError("a job ends with Done or an exception")
+
     async def _job(
-        self, command: wire.Advance | wire.Generate, held: Held
+        self, command: wire.Advance | wire.Generate | wire.SaveKv | wire.LoadKv, held: Held
     ) -> AsyncGenerator[wire.AnyEvent, None]:
         """A command that is cancelled when nobody listens any more, and is over before this ends: then its
         branch is free for the next one.

@@ -15,7 +15,7 @@ from sessiond.daemon.engine.schedule import Rank, due
 from sessiond.daemon.engine.text import TextAssembler
 from sessiond.daemon.engine.work import Finish, Reuse, Work
 
-JobCommand: TypeAlias = wire.Advance | wire.Generate | wire.Logits
+JobCommand: TypeAlias = wire.Advance | wire.Generate | wire.Logits | wire.SaveKv | wire.LoadKv
 
 Tell = Callable[[Any, float, float], wire.Answer]
 """A result as an answer, given how long the job waited and how long it took, in milliseconds."""
@@ -63,6 +63,18 @@ class JobMaker:
                     arena.logits(command.branch, tokens),
                     Rank.PREFILL,
                     lambda logits, _queue_ms, _work_ms: wire.RawLogits(logits),
+                )
+            case wire.SaveKv():
+                return (
+                    arena.save(command.branch, tokens, command.start, command.end),
+                    Rank.PREFILL,
+                    lambda payload, _queue_ms, _work_ms: wire.KvPiece(payload),
+                )
+            case wire.LoadKv():
+                return (
+                    arena.load(command.branch, tokens, command.start, command.num_cells, command.payload),
+                    Rank.PREFILL,
+                    lambda taken, _queue_ms, _work_ms: wire.KvTaken(taken.prefilled, taken.refused),
                 )
 
     def _advance(
@@ -114,6 +126,6 @@ class JobMaker:
 
 def _due(command: JobCommand, arena: Arena, tokens: Sequence[int], arrived: float) -> float:
     """When the job should be done, by what it has to compute."""
-    patience = None if isinstance(command, wire.Logits) else command.patience_s
+    patience = command.patience_s if isinstance(command, wire.Advance | wire.Generate) else None
     seconds = arena.missing(tokens) / arena.rates.tokens_a_second
     return due(arrived, None if patience is None else arrived + patience, seconds)

@@ -15,7 +15,9 @@ from sessiond.adapters.base import (
     NoRoom,
     Run,
     Sampling,
+    Unsupported,
 )
+from sessiond.daemon.engine import carried
 from sessiond.daemon.engine.arena import Emit, Told
 from sessiond.daemon.engine.disk.keys import unpack
 from sessiond.daemon.engine.disk_link import DiskLink, WriteBehind
@@ -25,7 +27,17 @@ from sessiond.daemon.engine.node import Node
 from sessiond.daemon.engine.rates import Rates
 from sessiond.daemon.engine.reach import Reach
 from sessiond.daemon.engine.tree import TokenTree
-from sessiond.daemon.engine.work import Batchable, Compute, Finish, Receive, Restore, Reuse, Work
+from sessiond.daemon.engine.work import (
+    Adopt,
+    Batchable,
+    Compute,
+    Finish,
+    Receive,
+    Restore,
+    Reuse,
+    Taken,
+    Work,
+)
 
 
 class KvArena:
@@ -48,7 +60,8 @@ class KvArena:
         self._cuts = model.facts.capabilities.truncate
         self.rates = Rates()
         self._tier = tier
-        self._disk = disk if self._cuts and model.facts.capabilities.snapshot else None
+        self._carries = carried.can_be_carried(model.facts.capabilities)
+        self._disk = disk if self._carries else None
         self._tree = self._new_tree()
         self._reach = Reach(self._tree, context, self.rates, self._disk, cuts=self._cuts)
         self._end_tokens = model.facts.vocab.end_tokens
@@ -139,6 +152,22 @@ class KvArena:
         row = yield from self._row(branch, target)
         return self._context.logits(row)
 
+    def save(self, branch: str, tokens: Sequence[int], start: int, end: int) -> Work[bytes]:
+        """See `Arena.save`."""
+        if not self._carries:
+            raise Unsupported("snapshot")
+        return (yield from carried.saved(self._reach, branch, tokens, start, end))
+
+    def load(
+        self, branch: str, tokens: Sequence[int], start: int, num_cells: int, payload: bytes
+    ) -> Work[Taken]:
+        """See `Arena.load`."""
+        if not self._carries:
+            raise Unsupported("snapshot")
+        if num_cells != self.settings.num_cells:
+            return Taken((yield from self._reach.to(branch, list(tokens))).prefilled)
+        return (yield from carried.loaded(self._reach, branch, tokens, start, payload))
+
     def _row(self, branch: str, target: list[int]) -> Work[int]:
         """The run whose logits are those after the branch's tip. Where there are none that are fresh, the last token
         is computed again, on the side: then, and only then.
@@ -178,6 +207,9 @@ class KvArena:
             return
         if isinstance(wish, Receive):
             self._receive(wish, keep)
+            return
+        if isinstance(wish, Adopt):
+            carried.adopt(self._tree, wish, keep)
             return
         if not self._tree.stands(wish.branch, wish.position):
             return

@@ -62,8 +62,13 @@ class KvMemory:
     def __init__(self, most: int = 0, available: Callable[[], int] = available_memory) -> None:
         self.most = most
         self.reserve = max(LEAST_RESERVE, int(total_memory() * RESERVE_SHARE))
-        self._available = available
+        self.available = available
+        """Bytes that could be taken now without pressing anybody else out."""
+        self.on_use: Callable[[], None] = lambda: None
+        """Hears when memory is taken, or something begins to run."""
         self._arenas: dict[tuple[Engine, str], ArenaRecord] = {}
+        self.is_tight = False
+        """Whether the machine has so little left that nothing new is taken."""
         self.opening = asyncio.Lock()
         """Held while a branch is opened, which may make an arena: the next one must see what that took."""
 
@@ -74,8 +79,12 @@ class KvMemory:
 
     def free(self) -> int:
         """Bytes that more cells may take now."""
-        free = max(0, self._available() - self.reserve)
+        free = max(0, self.available() - self.reserve)
         return min(free, max(0, self.most - self.taken)) if self.most else free
+
+    def room_for_new(self) -> int:
+        """Bytes that a new arena may take now."""
+        return 0 if self.is_tight else self.free()
 
     def opened(self, engine: Engine, name: str, root: str, opened: wire.Opened) -> None:
         """A branch was opened for a workspace. Its arena counts from now on, not only once it tells of itself."""
@@ -83,6 +92,12 @@ class KvMemory:
             cells = opened.settings.num_cells if opened.cell_bytes else 0
             self.heard(engine, wire.ArenaState(wire.UNASKED, name, cells, cells * opened.cell_bytes))
         self._arenas[engine, name].root = root
+        self.on_use()
+
+    @property
+    def is_used(self) -> bool:
+        """Whether something runs on an arena."""
+        return any(record.turns or record.background for record in self._arenas.values())
 
     def records(self) -> list[ArenaRecord]:
         """Every arena."""
@@ -134,6 +149,7 @@ class KvMemory:
             yield
             return
         record.turns += 1
+        self.on_use()
         try:
             while not record.taken and record.needs > self.free():
                 if not await self.give_way(record):
@@ -159,6 +175,7 @@ class KvMemory:
         if not record.taken and record.needs > self.free():
             raise SessionUnavailable("there is no memory for cells that nobody waits for")
         record.background.add(work)
+        self.on_use()
         record.taken = record.needs
         try:
             yield work.must_stop

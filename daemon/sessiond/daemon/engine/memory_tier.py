@@ -39,8 +39,17 @@ class MemoryTier:
         """Take note of what a node keeps; others give way before it, unless they alone are held."""
         self._entries[node] = _Entry(size, drop)
         self.used += size
+        self._shrink(node)
+
+    def limit_to(self, limit: int) -> bool:
+        """Keep no more than so many bytes from now on. Whether something was dropped for it."""
+        before, self.limit = self.used, limit
+        self._shrink()
+        return self.used < before
+
+    def _shrink(self, newest: Node | None = None) -> None:
         while self.used > self.limit and (droppable := self._droppable()):
-            oldest = min(droppable, key=lambda n: (bool(n.holders()), n is node, n.last_used, -n.end))
+            oldest = min(droppable, key=lambda n: (bool(n.holders()), n is newest, n.last_used, -n.end))
             entry = self._entries[oldest]
             self.remove(oldest)
             self.movements.forgotten += len(oldest.tokens)

@@ -1,24 +1,30 @@
 """The engines of the daemon: one for each model and way of loading it, started when first asked for.
 
-A dead engine is forgotten, and the next call starts another. If a signal ended it before it stood, that is, in its
-first decode, the next one runs with the extra buffer types off: that is what a miscompiled kernel looks like.
+A dead engine is forgotten, and the next call starts another, unless too many died in a row (`deaths.py`). If a fault ended
+it before it stood, that is, in its first decode, the next one runs with the extra buffer types off: that is what a
+miscompiled kernel looks like. If that dies too, the model is set aside (`aside.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from weakref import WeakValueDictionary
 
 import structlog
 
-from sessiond.adapters.base import ModelSettings
+from sessiond.daemon.engine.aside import SetAside, Stamp, stamp_of
 from sessiond.daemon.engine.backends import adapter_for
+from sessiond.daemon.engine.deaths import Deaths
 from sessiond.daemon.engine.engine import Engine, Tiers
+from sessiond.daemon.engine.engine_key import EngineKey
 from sessiond.daemon.engine.identity import digest_of
 from sessiond.daemon.engine.measured import Measurements
 from sessiond.daemon.engine.process import EngineDied, EngineFailed, EngineProcess
+from sessiond.daemon.engine.seat import Seat
 from sessiond.v1.errors import SessionUnavailable, invalid
 
 log = structlog.get_logger(__name__)
@@ -28,14 +34,6 @@ FLUSH_S = 3.0
 
 MAX_ENGINES = 8
 """Each is a process that stays to the end: a client that asks for one after another would fill the machine."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineKey:
-    """What makes an engine another one."""
-
-    model: str
-    settings: ModelSettings
 
 
 class EnginePool:
@@ -51,12 +49,19 @@ class EnginePool:
         self._measurements = measurements or Measurements()
         self._on_start = on_start
         self._on_death = on_death
+        self.on_next: Callable[[Seat], None] = lambda _seat: None
+        """Hears when a seat goes on with another engine."""
         self.tiers = tiers or Tiers()
         """What each engine may keep beside its cells. Its disk is a folder in `tiers.folder`."""
         self._engines: dict[EngineKey, Engine] = {}
         self._loading: dict[EngineKey, asyncio.Task[Engine]] = {}
         self._careful: set[EngineKey] = set()
         """Engines that died in their first decode."""
+        self._deaths: dict[EngineKey, Deaths] = {}
+        self._aside = SetAside()
+        self._seats: WeakValueDictionary[EngineKey, Seat] = WeakValueDictionary()
+        """As long as somebody stands there: a dead engine keeps its texts' tokens."""
+        self._stopped = False
 
     def loaded(self) -> list[Engine]:
         """All engines that stand."""
@@ -66,26 +71,53 @@ class EnginePool:
         """Whether this engine stands."""
         return key in self._engines
 
+    def waiting(self) -> int:
+        """How many engines died so often that they have to wait before they are started again."""
+        return sum(deaths.wait_s > 0 for deaths in self._deaths.values())
+
     async def get(self, key: EngineKey) -> Engine:
         """The engine, loaded. A cancelled caller leaves the load running for the next one.
 
-        Raises InvalidInput for a model or setting that cannot be, SessionUnavailable if the backend dies.
+        Raises InvalidInput for a model or setting that cannot be, SessionUnavailable if the backend dies or must wait.
         """
         found = self._engines.get(key)
-        if found is not None:
+        if found is not None and found.process.ended is not None:
+            self._forget(key, found, found.process.ended)
+        elif found is not None:
             return found
         task = self._loading.get(key)
         if task is None:
-            if len(self._engines) + len(self._loading) >= MAX_ENGINES:
-                raise SessionUnavailable(
-                    f"{MAX_ENGINES} models, or ways of loading one, are in memory, which is the limit"
-                )
+            self._check_may_start(key)
             task = self._loading[key] = asyncio.create_task(self._load(key), name=f"load {key.model}")
             task.add_done_callback(lambda _task: self._loading.pop(key, None))
         return await asyncio.shield(task)
 
+    async def seat(self, key: EngineKey) -> Seat:
+        """Where to stand on this engine, over its deaths. Raises as `get`."""
+        engine = await self.get(key)
+        seat = self._seats.get(key)
+        if seat is None or not seat.takes(engine):
+            seat = self._seats[key] = Seat(key, engine, self.get, self._next)
+        return seat
+
+    def _next(self, seat: Seat) -> None:
+        self.on_next(seat)
+
+    def _check_may_start(self, key: EngineKey) -> None:
+        """Raises SessionUnavailable if this engine must not be started now."""
+        if self._stopped:
+            raise SessionUnavailable("the daemon is stopping")
+        deaths = self._deaths.get(key)
+        if deaths is not None and deaths.wait_s:
+            raise SessionUnavailable(deaths.sentence())
+        if len(self._engines) + len(self._loading) >= MAX_ENGINES:
+            raise SessionUnavailable(
+                f"{MAX_ENGINES} models, or ways of loading one, are in memory, which is the limit"
+            )
+
     async def stop(self) -> None:
-        """End all engines."""
+        """End all engines, and start none any more."""
+        self._stopped = True
         for task in list(self._loading.values()):
             task.cancel()
         await asyncio.gather(*self._loading.values(), return_exceptions=True)
@@ -103,11 +135,34 @@ class EnginePool:
         adapter = adapter_for(key.model)
         if adapter is None:
             raise invalid("model", f"no installed backend takes {key.model!r}")
+        stamp = await asyncio.to_thread(stamp_of, key)
+        self._aside.check(key, stamp)
         try:
             engine = await self._try(key, adapter)
         except EngineDied as died:
-            if died.signal_number is None or key in self._careful:
-                raise SessionUnavailable(f"the backend died while it loaded: {died.cause}") from died
+            if not self._is_worth_another_try(key, stamp, died):
+                raise _in_words(died) from died
+            try:
+                engine = await self._try(key, adapter)
+            except EngineDied as again:
+                self._died_early(key, stamp, again)
+                raise _in_words(again) from again
+        self._aside.stood(key)
+        self._engines[key] = engine
+        self._on_start(engine)
+        engine.process.on_end = lambda died: self._forget(key, engine, died)
+        if engine.process.ended is not None:
+            self._forget(key, engine, engine.process.ended)
+        return engine
+
+    def _is_worth_another_try(self, key: EngineKey, stamp: Stamp, died: EngineDied) -> bool:
+        """An engine died before it stood. Whether the next one may be started at once."""
+        self._died_early(key, stamp, died)
+        if died.signal_number is None or key in self._careful:
+            return False
+        if (
+            died.signal_number != signal.SIGKILL
+        ):  # that one comes from outside, and says nothing of the kernels
             log.warning(
                 "engine.died_in_first_decode",
                 model=key.model,
@@ -115,16 +170,19 @@ class EnginePool:
                 next="extra buffer types off",
             )
             self._careful.add(key)
-            try:
-                engine = await self._try(key, adapter)
-            except EngineDied as again:
-                raise SessionUnavailable(f"the backend died while it loaded: {again.cause}") from again
-        self._engines[key] = engine
-        self._on_start(engine)
-        engine.process.on_end = lambda died: self._forget(key, engine, died)
-        if engine.process.ended is not None:
-            self._forget(key, engine, engine.process.ended)
-        return engine
+        return True
+
+    def _died_early(self, key: EngineKey, stamp: Stamp, died: EngineDied) -> None:
+        self._count(key, died)
+        self._aside.died(key, stamp, died)
+
+    def _count(self, key: EngineKey, died: EngineDied) -> None:
+        """One more death in the row of this engine."""
+        self._deaths = {each: deaths for each, deaths in self._deaths.items() if not deaths.is_past}
+        deaths = self._deaths.setdefault(key, Deaths())
+        deaths.died(died.cause)
+        if deaths.wait_s:
+            log.error("engine.waits", model=key.model, deaths=deaths.row, wait_s=deaths.wait_s)
 
     async def _try(self, key: EngineKey, adapter: str) -> Engine:
         settings = replace(key.settings, extra_buffers=False) if key in self._careful else key.settings
@@ -148,8 +206,14 @@ class EnginePool:
     def _forget(self, key: EngineKey, engine: Engine, died: EngineDied) -> None:
         if self._engines.get(key) is engine:
             del self._engines[key]
-            log.error("engine.died", model=key.model, pid=engine.process.pid, cause=died.cause)
+            self._count(key, died)
+            deaths = self._deaths[key].row
+            log.error("engine.died", model=key.model, pid=engine.process.pid, cause=died.cause, deaths=deaths)
             self._on_death(engine, died)
+
+
+def _in_words(died: EngineDied) -> SessionUnavailable:
+    return SessionUnavailable(f"the backend died while it loaded: {died.cause}")
 
 
 async def _end(engine: Engine) -> None:

@@ -16,7 +16,7 @@ from sessiond.adapters.base import (
 )
 from sessiond.daemon.engine.arena import Emit, Told
 from sessiond.daemon.engine.rates import Rates
-from sessiond.daemon.engine.work import Batchable, Finish, Reuse, Waited, Work
+from sessiond.daemon.engine.work import Batchable, Finish, Reuse, Taken, Waited, Work
 
 
 class PromptArena:
@@ -118,6 +118,18 @@ class PromptArena:
         """See `Arena.logits`."""
         yield Waited()
         raise Unsupported("logits")
+
+    def save(self, branch: str, tokens: Sequence[int], start: int, end: int) -> Work[bytes]:
+        """See `Arena.save`."""
+        yield Waited()
+        raise Unsupported("snapshot")
+
+    def load(
+        self, branch: str, tokens: Sequence[int], start: int, num_cells: int, payload: bytes
+    ) -> Work[Taken]:
+        """See `Arena.load`."""
+        yield Waited()
+        raise Unsupported("snapshot")
 
     def compute(self, wishes: Sequence[Batchable], standing: Sequence[str]) -> list[Exception | None]:
         """See `Arena.compute`. No job of this arena wishes for anything."""

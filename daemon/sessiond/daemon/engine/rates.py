@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 _WEIGHT = 0.2
 """Of the newest measurement in a running mean."""
 FEWEST = 8
@@ -13,15 +16,21 @@ _RESTORE_S = 0.0005
 _DISK_BYTES_A_SECOND = 2e8
 _FETCH_S = 0.002
 """What a restore from the disk takes at least."""
+AGAIN_S = 300.0
+"""A disk that was slow may be fast by now, and nobody would find out, since it is not read while it counts as slow: so
+long after the last measurement the guess counts again, for one try.
+"""
 
 
 class Rates:
-    """Running means, from guesses that the first measurement replaces."""
+    """Running means, from guesses that the first measurement replaces. `clock` counts seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._compute = 0.0
         self._restore = 0.0
         self._fetch = 0.0
+        self._fetched_at = 0.0
 
     @property
     def tokens_a_second(self) -> float:
@@ -41,13 +50,16 @@ class Rates:
     def fetched(self, size: int, seconds: float) -> None:
         """So many bytes of KV were read from the disk and brought back in so long."""
         if seconds > 0:
+            self._fetched_at = self._clock()
             # The first one may have had to wake a disk up: beside the guess it weighs no more than any other.
             self._fetch = _mean(self._fetch or _DISK_BYTES_A_SECOND, size / seconds)
 
     def fetching_pays(self, tokens: int, size: int) -> bool:
         """Whether `size` bytes of KV are back from the disk sooner than `tokens` tokens are computed."""
-        fetch = _FETCH_S + size / (self._fetch or _DISK_BYTES_A_SECOND)
-        return fetch < tokens / self.tokens_a_second
+        rate = self._fetch or _DISK_BYTES_A_SECOND
+        if self._clock() - self._fetched_at >= AGAIN_S:
+            rate = max(rate, _DISK_BYTES_A_SECOND)
+        return _FETCH_S + size / rate < tokens / self.tokens_a_second
 
     def restoring_pays(self, tokens: int, size: int) -> bool:
         """Whether `size` bytes of KV are back sooner than `tokens` tokens are computed."""

@@ -264,20 +264,6 @@ class TokenTree:
         self.grow(branch, tokens)
         return True
 
-    def saved(self, leaf: Node, start: int, end: int) -> bytes:
-        """The KV of the positions from `start` to `end` on the way to a resident leaf, which stay. Raises BackendError."""
-        assert leaf.sequence is not None
-        context = self.cells.context
-        if end == leaf.end:
-            return context.save(leaf.sequence, start)
-        if not self.cells.free:
-            raise NoRoom("no sequence is free")
-        lent = self.cells.share(leaf.sequence, end, b"")
-        try:
-            return context.save(lent, start)
-        finally:
-            self.cells.give_back(lent)
-
     def discard(self, node: Node) -> None:
         """Forget a node that has no cells, and all below it. Branches that stood there stand above it now."""
         self.moves += 1

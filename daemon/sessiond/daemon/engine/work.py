@@ -83,12 +83,26 @@ class Receive:
     """Whether that was done, or refused."""
 
 
+@dataclass(eq=False, slots=True)
+class Adopt:
+    """Put KV that comes from a snapshot after the branch's tip, which stands at `start`: that of these tokens."""
+
+    branch: str
+    start: int
+    tokens: Sequence[int]
+    payload: bytes
+    over: bool = False
+    """Whether that was done, or refused."""
+    refused: str = ""
+    """Why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Waited:
     """Nothing to batch: the job itself did a bounded piece of work."""
 
 
-Batchable: TypeAlias = Compute | Restore | Receive
+Batchable: TypeAlias = Compute | Restore | Receive | Adopt
 """What an arena does in a batch."""
 Wish: TypeAlias = Batchable | Fetch | Waited
 Work: TypeAlias = Generator[Wish, None, T]
@@ -105,6 +119,16 @@ class Reuse:
     """"counted", "reported" or "unknown"."""
     restore_ms: float = 0.0
     """Of the time it took, what went into restores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of KV that was brought along."""
+
+    prefilled: int
+    """Tokens that were computed on the way."""
+    refused: str = ""
+    """Why the backend did not take it; empty if it did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ from sessiond.daemon.engine import frames, wire
 from sessiond.daemon.engine.arenas import Arenas, Disk, NoMemory
 from sessiond.daemon.engine.backends import adapters
 from sessiond.daemon.engine.disk import DiskTier
-from sessiond.daemon.engine.jobs import JobMaker
+from sessiond.daemon.engine.heap import give_back_heap
+from sessiond.daemon.engine.jobs import JobCommand, JobMaker
 from sessiond.daemon.engine.loop import Cancelled, Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
 from sessiond.daemon.engine.outbox import Outbox
@@ -124,15 +125,13 @@ class Worker:
                 self._loop.call(lambda: self._close_when_idle(command))
             case wire.Measure():
                 self._loop.call(lambda: self._answer(command.id, lambda: measure(self._model)))
-            case wire.Park():
-                self._loop.call(lambda: self._answer(command.id, lambda: self._park(command)))
-            case wire.Flush():
-                self._loop.call(lambda: self._answer(command.id, lambda: self._flush(command)))
+            case wire.Park() | wire.LimitMemory() | wire.Flush():
+                self._loop.call(lambda: self._answer(command.id, lambda: self._give_back(command)))
             case wire.Check():
                 self._loop.call(lambda: self._answer(command.id, self._arenas.check))
             case wire.Tally():
                 self._answer(command.id, self._tally)  # here and now: a batch may take seconds
-            case wire.Advance() | wire.Generate() | wire.Logits():
+            case wire.Advance() | wire.Generate() | wire.Logits() | wire.SaveKv() | wire.LoadKv():
                 self._loop.call(lambda: self._submit(command))
             case wire.Load():
                 raise RuntimeError("an engine loads once")
@@ -165,13 +164,17 @@ class Worker:
         self._arenas.close(command.branch)
         return wire.Nothing()
 
-    def _flush(self, command: wire.Flush) -> wire.Answer:
-        self._arenas.flush(command.seconds)
-        return wire.Nothing()
-
-    def _park(self, command: wire.Park) -> wire.Answer:
-        self._arenas.park(command.arena)
-        self._after_turn()  # whoever waits for the answer has heard by then where the branches are
+    def _give_back(self, command: wire.Park | wire.LimitMemory | wire.Flush) -> wire.Answer:
+        match command:
+            case wire.Park():
+                self._arenas.park(command.arena)
+                self._after_turn()  # whoever waits for the answer has heard by then where the branches are
+            case wire.LimitMemory():
+                if self._tier.limit_to(command.memory_tier):
+                    give_back_heap()
+                    self._after_turn()
+            case wire.Flush():
+                self._arenas.flush(command.seconds)
         return wire.Nothing()
 
     def _tally(self) -> wire.Answer:
@@ -191,7 +194,7 @@ class Worker:
             disk=self._arenas.disk_told(),
         )
 
-    def _submit(self, command: wire.Advance | wire.Generate | wire.Logits) -> None:
+    def _submit(self, command: JobCommand) -> None:
         try:
             job = self._jobs.make(command, self._failed)
         except Exception as error:  # noqa: BLE001 - told to whoever asked

@@ -79,4 +79,5 @@ def _sum_of_disks(one: wire.DiskTold | None, other: wire.DiskTold | None) -> wir
     if one is None or other is None:
         return one or other
     fields = wire.DiskTold.__struct_fields__
-    return wire.DiskTold(**{name: getattr(one, name) + getattr(other, name) for name in fields})
+    sums = {name: getattr(one, name) + getattr(other, name) for name in fields}
+    return wire.DiskTold(**(sums | {"limit": max(one.limit, other.limit)}))  # one budget for all engines

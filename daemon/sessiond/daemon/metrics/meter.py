@@ -31,6 +31,7 @@ class Meter:
             uptime_s=time.monotonic() - self._began,
             sessions=Counter(session.state for session in self._registry.all()),
             engines=len(pool.loaded()),
+            engines_waiting=pool.waiting(),
             engine=engine,
             cells=sum(record.cells for record in memory.records()),
             cells_bytes=memory.taken,

@@ -19,6 +19,7 @@ class Reading:
     sessions: Counter[str]
     """By state."""
     engines: int
+    engines_waiting: int
     engine: wire.Tallied
     """Of all engines together."""
     cells: int

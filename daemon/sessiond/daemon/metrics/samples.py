@@ -33,6 +33,7 @@ def samples(now: Reading) -> Iterator[Sample]:
     yield "sessiond_cells_free_bytes", (), now.cells_free_bytes
     yield "sessiond_memory_tier_limit_bytes", (), now.memory_tier_limit
     yield "sessiond_engines", (), now.engines
+    yield "sessiond_engines_waiting", (), now.engines_waiting
     yield from _of_engines(now.engine)
     yield from _of_turns(now.turns)
     yield from _of_background(now.background)

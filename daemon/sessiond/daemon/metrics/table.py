@@ -27,6 +27,11 @@ METRICS = (
         "sessiond_sessions", "gauge", "Sessions that are not closed, by what they can do now.", ("state",)
     ),
     Metric("sessiond_engines", "gauge", "Engines that stand, one for each loaded model."),
+    Metric(
+        "sessiond_engines_waiting",
+        "gauge",
+        "Engines that died too often in a row, and wait before they may be started again.",
+    ),
     Metric("sessiond_engine_starts_total", "counter", "Engines that were started and stood."),
     Metric("sessiond_engine_restarts_total", "counter", "Starts after a death of the same model's engine."),
     Metric("sessiond_engine_deaths_total", "counter", "Engines that died after they had stood."),

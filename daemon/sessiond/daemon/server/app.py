@@ -29,6 +29,7 @@ from sessiond.daemon.server.workspace_servicer import WorkspaceServicer
 from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.ledger import Ledger
 from sessiond.daemon.sessions.registry import SessionRegistry
+from sessiond.daemon.sessions.snapshot import Snapshots
 from sessiond.daemon.settings import Settings
 from sessiond.v1 import (
     function_service_pb2,
@@ -123,7 +124,9 @@ class App:
                 ("grpc.keepalive_permit_without_calls", 1),
             ],
         )
-        session_service_pb2_grpc.add_SessionServiceServicer_to_server(SessionServicer(self._registry), server)
+        session_service_pb2_grpc.add_SessionServiceServicer_to_server(
+            SessionServicer(self._registry, Snapshots(settings.state_dir / "snapshot.key")), server
+        )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelServicer(self._registry, self._catalog, self._meter, settings), server
         )

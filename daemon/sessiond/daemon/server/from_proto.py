@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from pathlib import Path
 
 from sessiond.adapters.base import (
     SAMPLER_ORDER,
@@ -164,6 +165,19 @@ def fork_key(request: session_service_pb2.ForkSessionRequest) -> str:
     key = fields.text("key", request.key, MAX_NAME)
     fields.done()
     return key
+
+
+def snapshot_path(value: str) -> Path:
+    """Where a snapshot stands. Raises InvalidInput."""
+    fields = Fields()
+    path = fields.absolute("path", value)
+    if not value:
+        fields.refuse("path", "is needed")
+    elif path is not None and path.name in {"", ".."}:
+        fields.refuse("path", "names no file")
+    fields.done()
+    assert path is not None
+    return path
 
 
 def suffix_request(suffix: context_pb2.SuffixInput) -> SuffixRequest:

@@ -16,7 +16,7 @@ from collections.abc import Generator
 from pathlib import Path
 from urllib.parse import quote
 
-from sessiond.daemon.server.private import NotPrivate, private_folder
+from sessiond.daemon.private import NotPrivate, private_folder
 
 MAX_SOCKET_BYTES = 107
 """What fits into `sockaddr_un.sun_path` with its closing NUL."""

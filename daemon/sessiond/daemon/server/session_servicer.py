@@ -14,10 +14,10 @@ from sessiond.daemon.server.boundary import note
 from sessiond.daemon.server.fields import Fields
 from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.sessions.session import Session
+from sessiond.daemon.sessions.snapshot import Snapshots
 from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Timings
 from sessiond.v1 import session_service_pb2 as pb
 from sessiond.v1 import session_service_pb2_grpc
-from sessiond.v1.errors import UnsupportedFeature
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -25,8 +25,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
     """Each method converts, asks, converts back."""
 
-    def __init__(self, registry: SessionRegistry) -> None:
+    def __init__(self, registry: SessionRegistry, snapshots: Snapshots) -> None:
         self._registry = registry
+        self._snapshots = snapshots
 
     def _live(self, name: str) -> Session:
         fields = Fields()
@@ -128,16 +129,20 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
     async def SaveSnapshot(
         self, request: pb.SaveSnapshotRequest, context: Context
     ) -> pb.SaveSnapshotResponse:
-        """See the contract. Not yet."""
-        self._live(request.name)
-        raise UnsupportedFeature("snapshot")
+        """See the contract."""
+        session, path = self._live(request.name), from_proto.snapshot_path(request.path)
+        size = await self._snapshots.save(session, path)
+        note(size_bytes=size)
+        return pb.SaveSnapshotResponse(size_bytes=size)
 
     async def RestoreSnapshot(
         self, request: pb.RestoreSnapshotRequest, context: Context
     ) -> pb.RestoreSnapshotResponse:
-        """See the contract. Not yet."""
-        self._live(request.name)
-        raise UnsupportedFeature("snapshot")
+        """See the contract."""
+        session, path = self._live(request.name), from_proto.snapshot_path(request.path)
+        restored = await self._snapshots.restore(session, path)
+        note(tokens=restored.tokens, prefilled_tokens=restored.computed, apart=restored.apart)
+        return pb.RestoreSnapshotResponse(session=to_proto.session(session))
 
     def _report(self, name: str) -> Report:
         self._known(name)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import median
 
-from sessiond.adapters.base import ContextSettings, ModelFacts
+from sessiond.adapters.base import Capabilities, ContextSettings, ModelFacts
+from sessiond.daemon.engine.carried import can_be_carried
 from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.engine.memory import ArenaRecord
 from sessiond.daemon.server.from_proto import SPLIT_MODES
@@ -42,9 +43,6 @@ _SOURCES = {
     "reported": context_pb2.REUSE_SOURCE_REPORTED,
     "unknown": context_pb2.REUSE_SOURCE_UNKNOWN,
 }
-
-NOT_SERVED = {"snapshot": False}
-"""What backends can do and the daemon does not serve yet: a capability is a promise."""
 
 
 def config(chosen: SessionConfig) -> config_pb2.Config:
@@ -202,6 +200,12 @@ def event(happened: SessionEvent) -> session_service_pb2.SessionEvent:
     return message
 
 
+def _capabilities(able: Capabilities) -> model_service_pb2.Capabilities:
+    """What the daemon serves with this backend: a capability is a promise."""
+    served = replace(able, snapshot=can_be_carried(able))
+    return model_service_pb2.Capabilities(**asdict(served))
+
+
 def model(facts: ModelFacts, name: str, defaults: ContextSettings) -> model_service_pb2.Model:
     """A loaded model."""
     return model_service_pb2.Model(
@@ -212,7 +216,7 @@ def model(facts: ModelFacts, name: str, defaults: ContextSettings) -> model_serv
         backend_version=facts.backend_version,
         model_digest=facts.model_digest,
         tokenizer_digest=facts.vocab.digest,
-        capabilities=model_service_pb2.Capabilities(**{**asdict(facts.capabilities), **NOT_SERVED}),
+        capabilities=_capabilities(facts.capabilities),
         size_bytes=facts.size_bytes,
         parameters=facts.parameters,
         vocab_tokens=facts.vocab.size,

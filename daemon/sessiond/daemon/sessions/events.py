@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from sessiond.daemon.sessions.miss import Miss
+from sessiond.v1.errors import SessionUnavailable
 
 BACKLOG = 1024
 """Events that a slow watcher may be behind. After that the oldest go: progress is told again anyway."""
@@ -37,6 +38,18 @@ class Faulted:
 
     reason: str
     message: str
+
+
+def engine_died(cause: str) -> Faulted:
+    """The engine died: the session is what it was, and its KV is gone from the cells."""
+    return Faulted(SessionUnavailable.reason, f"the engine died, and another one takes its place: {cause}")
+
+
+def engine_restarted() -> Faulted:
+    """Another engine stands in the place of the one that died."""
+    return Faulted(
+        SessionUnavailable.reason, "the engine was started again; KV comes back from the disk or is computed"
+    )
 
 
 @dataclass(frozen=True, slots=True)

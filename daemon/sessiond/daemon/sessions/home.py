@@ -10,13 +10,14 @@ from pathlib import Path
 from sessiond.adapters.base import ContextSettings
 from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.engine.memory import KvMemory
+from sessiond.daemon.engine.seat import Seat
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """One arena of one engine."""
+    """One arena of one engine, whichever process that is now."""
 
-    engine: Engine
+    seat: Seat
     arena: str
     root: str
     """Of the workspace; empty if there is none."""
@@ -25,6 +26,13 @@ class Home:
     """Of KV for each token."""
     settings: ContextSettings
     """What a branch is opened with there."""
+    apart: bool = False
+    """Whether KV stands there that others answer for: from a snapshot of somebody else."""
+
+    @property
+    def engine(self) -> Engine:
+        """The one that stands, or the one that stood last."""
+        return self.seat.engine
 
     def quiet_s(self, root: Path) -> float:
         """Seconds since anything ended that ran for this workspace, on whatever arena; 0 while something runs."""

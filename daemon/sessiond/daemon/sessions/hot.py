@@ -9,7 +9,6 @@ after a save has no more to compute than the next one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -18,7 +17,10 @@ from dataclasses import dataclass
 import structlog
 
 from sessiond.daemon.engine import wire
+from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
+from sessiond.daemon.engine.seat import AGAIN
+from sessiond.daemon.sessions.branch import Branch
 from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.events import KeepHotRan, PrefillProgressed, What
 from sessiond.daemon.sessions.home import Home
@@ -59,10 +61,12 @@ class KeepHot:
         self._assemble = assemble
         self._tell = tell
         self._calm = calm
-        self._branch = f"hot-{secrets.token_hex(6)}"
+        self._branch = Branch(home, f"hot-{secrets.token_hex(6)}", background=True)
         self._hot: list[int] | None = None
         """The tokens that the branch was brought to."""
         self._began = 0.0
+        self._deaths = 0
+        """Engines that died in a run since one came to its end, or something changed."""
         self._changed = asyncio.Event()
         self.state = "idle"
         """"idle", "waiting" or "running"."""
@@ -72,6 +76,18 @@ class KeepHot:
 
     def changed(self, began: float) -> None:
         """Something changed at this moment, by `time.monotonic`. Never waits."""
+        self._deaths = 0
+        self._again(began)
+
+    def gone(self) -> None:
+        """Another engine stands, and nothing of the prefix is in its cells: bring it back, unless that is what kills. Never
+        waits.
+        """
+        if self._hot is not None and self._deaths <= AGAIN:
+            self._hot = None
+            self._again(time.monotonic())
+
+    def _again(self, began: float) -> None:
         if not self._changed.is_set():
             self._began = began
             self._changed.set()
@@ -88,32 +104,32 @@ class KeepHot:
         """End what runs, and free the branch."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)  # whatever it ended with, its branch goes
-        with contextlib.suppress(EngineDied, EngineFailed):
-            await self._home.engine.close(self._branch)
+        await self._branch.close()
 
     async def _keep(self) -> None:
-        opened = False
         while True:
             await self._changed.wait()
             await self._calm.wait()
             self._changed.clear()
             self.state = "running"
             try:
-                if not opened:
-                    await self._open()
-                    opened = True
                 await self._bring_up(self._began)
-            except EngineDied:
-                return  # its sessions have heard
+                self._deaths = 0
+            except EngineDied as died:
+                self._survive(died)
             except (EngineFailed, SessiondError, OSError) as failed:
                 # Nobody waits for it: the next request says what is wrong, and the next save tries again.
                 log.warning("keep_hot.failed", error=str(failed))
             finally:
                 self.state = "waiting" if self._changed.is_set() else "idle"
 
-    async def _open(self) -> None:
-        home = self._home
-        await home.engine.open(self._branch, home.arena, home.settings, workspace=home.root)
+    def _survive(self, died: EngineDied) -> None:
+        """Try again, but not for ever: it may be this prefix that kills."""
+        self._hot = None
+        self._deaths += 1
+        log.warning("keep_hot.engine_died", cause=died.cause, deaths=self._deaths)
+        if self._deaths <= AGAIN:
+            self._again(self._began)
 
     async def _bring_up(self, began: float) -> None:
         prefix = await self._assemble()
@@ -121,9 +137,10 @@ class KeepHot:
             self.up_to_date = not self._changed.is_set()
             return
         run = _Run(prefix, began)
-        async with self._home.memory.background(self._home.engine, self._home.arena) as must_stop:
+        engine = await self._branch.stand()
+        async with self._home.memory.background(engine, self._home.arena) as must_stop:
             self._tell(KeepHotRan("started", 0, 0.0))
-            job = asyncio.create_task(self._prefill(run))
+            job = asyncio.create_task(self._prefill(engine, run))
             newer = asyncio.create_task(self._changed.wait())
             stop = asyncio.create_task(must_stop.wait())
             try:
@@ -147,7 +164,7 @@ class KeepHot:
             )
             self._tell(KeepHotRan("finished", outcome.prefilled, lag_ms))
 
-    async def _prefill(self, run: _Run) -> wire.Advanced:
+    async def _prefill(self, engine: Engine, run: _Run) -> wire.Advanced:
         def told(done: int, total: int) -> None:
             run.reused = done if run.reused is None else run.reused
             run.done = done
@@ -156,6 +173,6 @@ class KeepHot:
         prefix = run.prefix
         borders = [segment.token_end for segment in prefix.manifest.segments]
         target = [*prefix.tokens, *prefix.next_frame][: self._home.settings.num_ctx]
-        return await self._home.engine.advance(
-            self._branch, target, told, lambda _held: None, borders=borders, background=True
+        return await engine.advance(
+            self._branch.name, target, told, lambda _held: None, borders=borders, background=True
         )

@@ -2,7 +2,7 @@
 
 What is written is what opened a session and what its prefix is made from, never KV: that comes back from the disk tier, or
 is computed. Prefixes that clients give as text are written as text. The file is a cache of what clients could say again:
-if it cannot be read or written, the daemon goes on without.
+if it cannot be read or written, the daemon goes on without. A row that cannot be read is told of, and removed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from sessiond.daemon.private import make_folders
 from sessiond.daemon.sessions.open_request import OpenRequest
 from sessiond.daemon.sessions.sources import PrefixRequest
 
@@ -28,11 +29,11 @@ WAIT_S = 0.5
 """How long changes are gathered before they are written. What a power cut takes is no more than that."""
 MAX_BYTES = 256 << 20
 """Of one session. A longer one is not believed."""
+MOST_UNREAD = 100
+"""Rows that cannot be read of which one start tells, and which it removes. The others are left to the next one."""
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS sessions"
-    " (id TEXT PRIMARY KEY, created REAL NOT NULL, said BLOB NOT NULL) STRICT"
-)
+_COLUMNS = "(id TEXT PRIMARY KEY, created REAL NOT NULL, said BLOB NOT NULL) STRICT"
+_ROWS = "SELECT rowid, id, created, CASE WHEN length(said) <= ? THEN said END FROM sessions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,12 @@ class Ledger:
         try:
             self._lock = _locked(self._path)
             with contextlib.closing(_opened(self._path)) as database:
-                rows = database.execute("SELECT id, created, said FROM sessions ORDER BY created").fetchall()
+                found, unread = _read_all(database)
+                _remove(database, unread)
         except (OSError, sqlite3.Error) as error:
             log.warning("ledger.unusable", error=str(error))
             self._path = None
             return []
-        found = [each for row in rows if (each := _read(*row)) is not None]
         self._known = {each.id: each for each in found}
         return found
 
@@ -145,7 +146,7 @@ class Ledger:
 
 def _locked(path: Path) -> int:
     """The lock of the file, held. Raises OSError if another daemon has it."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folders(path.parent)
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -180,15 +181,21 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA trusted_schema = OFF")
-        database.execute(_SCHEMA)
-        [told] = database.execute("SELECT count(*) FROM sqlite_schema WHERE type IN ('view', 'trigger')")
-        columns = [row[1] for row in database.execute("PRAGMA table_info(sessions)")]
-        if told != (0,) or columns != ["id", "created", "said"]:
+        database.text_factory = _text
+        database.execute(f"CREATE TABLE IF NOT EXISTS sessions {_COLUMNS}")
+        [programs] = database.execute("SELECT count(*) FROM sqlite_schema WHERE type IN ('view', 'trigger')")
+        tables = database.execute("SELECT sql FROM sqlite_schema WHERE name = 'sessions'").fetchall()
+        if programs != (0,) or tables != [(f"CREATE TABLE sessions {_COLUMNS}",)]:
             raise _NotOurs("it has another schema")
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _text(raw: bytes) -> str:
+    """Whatever stands there: text that is none must not keep all other rows from being read."""
+    return raw.decode(errors="replace")
 
 
 def _write(path: Path, rows: dict[str, Remembered | None]) -> None:
@@ -204,17 +211,50 @@ def _write(path: Path, rows: dict[str, Remembered | None]) -> None:
         database.execute("COMMIT")
 
 
-def _read(session: Any, created: Any, said: Any) -> Remembered | None:
-    """A row's session; None for what we did not write."""
+def _read_all(database: sqlite3.Connection) -> tuple[list[Remembered], list[int]]:
+    """The sessions, oldest first, and the rows that cannot be read and of which was told. Raises sqlite3.Error."""
+    found, unread = list[Remembered](), list[int]()
+    for row, *values in database.execute(f"{_ROWS} ORDER BY created", (MAX_BYTES,)):
+        try:
+            found.append(_read(*values))
+        except _Unreadable as error:
+            if len(unread) < MOST_UNREAD:
+                log.warning("ledger.row_unread", error=str(error))
+                unread.append(row)
+    return found, unread
+
+
+def _remove(database: sqlite3.Connection, unread: list[int]) -> None:
+    """Remove rows of which was told. Each is looked at again where nobody else can write: what can be read stays."""
+    if not unread:
+        return
     try:
-        if not (isinstance(session, str) and isinstance(created, float) and isinstance(said, bytes)):
-            raise msgspec.ValidationError("columns of other kinds")
-        if len(said) > MAX_BYTES or not session.isalnum() or len(session) > 64:
-            raise msgspec.ValidationError("too long, or no id")
+        database.execute("BEGIN IMMEDIATE")
+        for row in unread:
+            for _, *values in database.execute(f"{_ROWS} WHERE rowid = ?", (MAX_BYTES, row)).fetchall():
+                try:
+                    _read(*values)
+                except _Unreadable:
+                    database.execute("DELETE FROM sessions WHERE rowid = ?", (row,))
+        database.execute("COMMIT")
+    except sqlite3.Error as error:
+        log.warning("ledger.rows_not_removed", error=str(error))
+
+
+class _Unreadable(Exception):
+    """A row that we did not write, or that was spoilt since."""
+
+
+def _read(session: Any, created: Any, said: Any) -> Remembered:
+    """A row's session. Raises _Unreadable."""
+    if not (isinstance(session, str) and isinstance(created, float) and isinstance(said, bytes)):
+        raise _Unreadable("it is too long, or has columns of other kinds")
+    if not session.isalnum() or len(session) > 64:
+        raise _Unreadable("it has no id")
+    try:
         told = msgspec.json.decode(said, type=_Said, dec_hook=_path)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        log.warning("ledger.row_unread", error=str(error))
-        return None
+        raise _Unreadable(str(error)) from error
     return Remembered(session, created, told.opened, told.prefix)
 
 

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.engine.seat import Texts
 from sessiond.daemon.sessions.manifest import Identity, Manifest, ManifestSegment, byte_hash, token_hash
 from sessiond.daemon.workspace.segment import LeftOut, Segment
 
@@ -38,7 +38,7 @@ def empty_prefix(identity: Identity) -> Prefix:
 
 
 async def build_prefix(
-    engine: Engine,
+    engine: Texts,
     identity: Identity,
     prompt_format: str,
     segments: Sequence[Segment],

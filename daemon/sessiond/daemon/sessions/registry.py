@@ -13,20 +13,24 @@ from pathlib import Path
 import structlog
 
 from sessiond.adapters.base import ContextSettings
-from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.engine import Engine, Tiers
+from sessiond.daemon.engine.engine_key import EngineKey
+from sessiond.daemon.engine.foresight import Foresight
 from sessiond.daemon.engine.identity import digest_of
 from sessiond.daemon.engine.measured import Measurements
 from sessiond.daemon.engine.memory import KvMemory
-from sessiond.daemon.engine.pool import EngineKey, EnginePool
+from sessiond.daemon.engine.pool import EnginePool
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
+from sessiond.daemon.engine.seat import Seat
 from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.content import Content
+from sessiond.daemon.sessions.events import engine_restarted
 from sessiond.daemon.sessions.home import Home
 from sessiond.daemon.sessions.ledger import Ledger, Remembered
 from sessiond.daemon.sessions.manifest import identify
 from sessiond.daemon.sessions.open_request import OpenRequest
+from sessiond.daemon.sessions.opening import open_branch
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.statuses import Report
 from sessiond.daemon.sessions.tally import Tally
@@ -80,11 +84,15 @@ class SessionRegistry:
         self.tally = Tally()
         self.workspaces = Workspaces(calm, self.tally.heard)
         self.pool = EnginePool(self._engine_stands, self._engine_died, tiers, measurements)
+        self.pool.on_next = self._engine_restarted
+        self.foresight = Foresight(self.memory, self.pool.loaded, self.pool.tiers.memory)
 
     async def engine(self, model: str, config: SessionConfig | None = None) -> Engine:
         """The engine of a model, loaded if need be. Raises InvalidInput, SessionUnavailable."""
-        settings = (config or SessionConfig()).model
-        return await self.pool.get(EngineKey(await self._resolve_model(model), settings))
+        return await self.pool.get(await self._engine_key(model, config or SessionConfig()))
+
+    async def _engine_key(self, model: str, config: SessionConfig) -> EngineKey:
+        return EngineKey(await self._resolve_model(model), config.model)
 
     def recall(self) -> None:
         """Read which sessions there were: from now on their names are known, and `revive` makes them. Of two that were opened
@@ -205,40 +213,43 @@ class SessionRegistry:
                 del self._opening[request], self._wanted[request]
 
     async def _make(self, request: OpenRequest, session_id: str = "") -> Session:
-        engine = await self.engine(request.model, request.config)
-        if request.config.context.deterministic and not engine.facts.capabilities.deterministic:
-            raise UnsupportedFeature("deterministic", engine.facts.backend)
+        seat = await self.pool.seat(await self._engine_key(request.model, request.config))
+        if request.config.context.deterministic and not seat.facts.capabilities.deterministic:
+            raise UnsupportedFeature("deterministic", seat.facts.backend)
         session_id = session_id or secrets.token_hex(8)
-        async with self._dropping_what_fails(engine, session_id):
-            return await self._opened(engine, session_id, request)
+        async with self._dropping_what_fails(seat, session_id):
+            try:
+                return await seat.outliving(lambda engine: self._opened(seat, engine, session_id, request))
+            except EngineDied as died:
+                raise SessionUnavailable(
+                    f"the backend died while a session was opened: {died.cause}"
+                ) from died
 
     @contextlib.asynccontextmanager
-    async def _dropping_what_fails(self, engine: Engine, branch: str) -> AsyncGenerator[None, None]:
+    async def _dropping_what_fails(self, seat: Seat, branch: str) -> AsyncGenerator[None, None]:
         try:
             yield
         except BaseException:
             # Also after a cancel: the engine may have opened the branch, and nobody would ever close it.
-            drop = asyncio.create_task(_drop(engine, branch))
+            drop = asyncio.create_task(_drop(seat.engine, branch))
             self._dropping.add(drop)
             drop.add_done_callback(self._dropping.discard)
             raise
 
-    async def _opened(self, engine: Engine, session_id: str, request: OpenRequest) -> Session:
+    async def _opened(self, seat: Seat, engine: Engine, session_id: str, request: OpenRequest) -> Session:
         config = request.config
         settings = engine.filled(config.context, self._default_num_ctx)
         arena, root = arena_name(request.workspace_root, settings), str(request.workspace_root or "")
         try:
             framing = await engine.framing(config.prompt_format, [])
-            async with self.memory.opening:
-                opened = await self._open_branch(engine, session_id, arena, root, settings)
-                self.memory.opened(engine, arena, root, opened)
+            opened = await open_branch(self.memory, engine, session_id, arena, root, settings)
         except EngineFailed as failed:
             if failed.kind == "unsupported":
                 raise UnsupportedFeature(failed.field, engine.facts.backend) from failed
             field = f"config.{failed.field}" if failed.field else "config"
             raise invalid(field, str(failed)) from failed
-        except EngineDied as died:
-            raise SessionUnavailable(f"the backend died while a session was opened: {died.cause}") from died
+        if seat.engine is not engine:  # it died just now, and somebody was quicker to notice
+            raise engine.process.ended or EngineDied("the engine was replaced")
         expected = config.prompt_template_digest
         if expected and expected != framing.template_digest:
             mismatch = FieldMismatch("prompt_template_digest", expected, framing.template_digest)
@@ -251,36 +262,18 @@ class SessionRegistry:
             framing.template_digest,
             disable_bos=config.disable_bos,
         )
-        home = Home(engine, arena, root, self.memory, opened.cell_bytes, opened.settings)
+        home = Home(seat, arena, root, self.memory, opened.cell_bytes, opened.settings)
         chosen = config.with_context(opened.settings)
         workspace = self.workspaces.of(request.workspace_root) if request.workspace_root else None
         session = Session(session_id, home, identity, chosen, workspace, request.key)
         log.info("session.opened", session=session.name, model=engine.model, num_ctx=opened.settings.num_ctx)
         return session
 
-    async def _open_branch(
-        self, engine: Engine, branch: str, arena: str, root: str, settings: ContextSettings
-    ) -> wire.Opened:
-        """Open a branch; idle workspaces give their cells back until there is memory for a new arena."""
-        while True:
-            try:
-                limit = max(1, self.memory.free())
-                return await engine.open(branch, arena, settings, kv_limit=limit, workspace=root)
-            except EngineFailed as failed:
-                if failed.kind != "no_memory":
-                    raise
-                if not await self.memory.give_way():
-                    raise SessionUnavailable(
-                        f"{failed} beside a reserve of {self.memory.reserve} bytes"
-                    ) from failed
-
     async def _forked(self, parent: Session, content: Content, key: str) -> Session:
         session_id = secrets.token_hex(8)
-        async with self._dropping_what_fails(parent.engine, session_id):
+        async with self._dropping_what_fails(parent.home.seat, session_id):
             try:
-                await parent.engine.open(
-                    session_id, parent.home.arena, parent.config.context, parent=parent.id
-                )
+                await parent.branch.fork(session_id)
             except EngineDied as died:
                 raise SessionUnavailable(f"the backend died during a fork: {died.cause}") from died
         # Asked for anew: its parent may have been closed meanwhile, and the workspace forgotten.
@@ -333,6 +326,7 @@ class SessionRegistry:
         with contextlib.suppress(TimeoutError):  # an engine that does not answer is ended all the same
             async with asyncio.timeout(STOP_S):
                 await self.workspaces.stop()
+        await self.foresight.stop()
         await self.pool.stop()
         await self._ledger.close()
 
@@ -348,7 +342,15 @@ class SessionRegistry:
         self.memory.lost(engine)
         for session in self._sessions.values():
             if session.engine is engine:
-                session.lose(died.cause)
+                session.engine_died(died.cause)
+        for seat in {session.home.seat for session in self._live() if session.engine is engine}:
+            seat.start_again()
+
+    def _engine_restarted(self, seat: Seat) -> None:
+        for session in self._live():
+            if session.home.seat is seat:
+                session.events.tell(engine_restarted())
+        self.workspaces.engine_restarted(seat)
 
     def _forget_the_oldest(self) -> None:
         ended = [name for name, session in self._sessions.items() if session.state in ("closed", "fatal")]

@@ -7,6 +7,7 @@ the tokens, so that whatever a cancel, an eviction or an error left behind is pu
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,19 +15,29 @@ from pathlib import Path
 
 from sessiond.adapters.base import Sampling
 from sessiond.daemon.engine import wire
-from sessiond.daemon.engine.engine import Generation
+from sessiond.daemon.engine.engine import Engine, Generation
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
+from sessiond.daemon.sessions.branch import Branch
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.content import Content, common
-from sessiond.daemon.sessions.events import Broadcast, Faulted, Invalidated, PrefillProgressed, StateChanged
+from sessiond.daemon.sessions.events import (
+    Broadcast,
+    Faulted,
+    Invalidated,
+    PrefillProgressed,
+    StateChanged,
+    engine_died,
+)
+from sessiond.daemon.sessions.failures import in_words
 from sessiond.daemon.sessions.home import Home
-from sessiond.daemon.sessions.manifest import Identity, check
+from sessiond.daemon.sessions.manifest import Identity
 from sessiond.daemon.sessions.miss import Miss, explain_miss
+from sessiond.daemon.sessions.plans import Addition, Plans
 from sessiond.daemon.sessions.prefix import Prefix, empty_prefix
 from sessiond.daemon.sessions.residency import Residency
 from sessiond.daemon.sessions.sources import PrefixRequest, Sources
 from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Summary, Timings
-from sessiond.daemon.sessions.suffix import Suffix, SuffixRequest, build_suffix
+from sessiond.daemon.sessions.suffix import SuffixRequest
 from sessiond.daemon.sessions.turn import Turns
 from sessiond.daemon.sessions.unstable import Instability
 from sessiond.daemon.sessions.workspaces import HotKey, Workspace
@@ -34,9 +45,6 @@ from sessiond.v1.errors import (
     ContextOverflow,
     SessionClosed,
     SessionFatal,
-    SessionUnavailable,
-    UnsupportedFeature,
-    invalid,
 )
 
 
@@ -47,14 +55,6 @@ class DecodeRequest:
     sampling: Sampling
     max_tokens: int = 0
     stop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Addition:
-    """A suffix that was planned, and the tokens after which it comes."""
-
-    base: list[int]
-    suffix: Suffix
 
 
 class Session:
@@ -72,7 +72,6 @@ class Session:
         self.id = session_id
         self.name = f"sessions/{session_id}"
         self.home = home
-        self.engine = home.engine
         self.identity = identity
         self.config = config
         self.workspace = workspace
@@ -82,7 +81,8 @@ class Session:
         self.events = Broadcast()
         self._turns = Turns(self.name, lambda: self.events.tell(StateChanged(self.state)))
         self._num_ctx = config.context.num_ctx
-        self._sources = Sources(home.engine, identity, config, workspace)
+        sources = Sources(home.seat, identity, config, workspace)
+        self._plans = Plans(home.seat, sources, identity, config)
         self._content = Content(empty_prefix(identity))
         self._residency = Residency()
         self._miss: Miss | None = None
@@ -91,11 +91,16 @@ class Session:
         """Hears what its prefix was made from, whenever it was brought to one."""
         self._closed = False
         self._fatal = ""
-        home.engine.listen(session_id, self._moved)
+        self.branch = Branch(home, session_id, self._moved, self._turns.check_open, is_open=True)
         if workspace is not None:
-            workspace.join(session_id, self._sources, self.events.tell)
+            workspace.join(session_id, sources, self.events.tell)
 
     # What it is.
+
+    @property
+    def engine(self) -> Engine:
+        """The one that stands, or the one that stood last."""
+        return self.home.engine
 
     @property
     def workspace_root(self) -> Path | None:
@@ -162,6 +167,26 @@ class Session:
         async with self._turns.turn("fork"):
             yield self._content
 
+    @contextlib.asynccontextmanager
+    async def restoring(self) -> AsyncGenerator[Callable[[int, int], None], None]:
+        """A turn in which it may become something else by `take_over`; what it answers hears tokens done and to do."""
+        async with self._turn("restore"):
+            yield lambda done, total: self._turns.note("restore", done, total)
+
+    def new_branch(self, home: Home) -> Branch:
+        """One that may become its own by `take_over`; else it is to be closed."""
+        name = f"{self.id}-{secrets.token_hex(4)}"
+        return Branch(home, name, self._moved, self._turns.check_open)
+
+    def take_over(self, branch: Branch, home: Home, content: Content, request: PrefixRequest) -> Branch:
+        """Be this content, whose prefix is made from the request, and whose KV stands in the branch. The branch that was its
+        own, to be closed. Within `restoring`.
+        """
+        old, self.branch, self.home = self.branch, branch, home
+        self._content, self._residency, self._miss = content, Residency.of(content.size), None
+        self._stands_by(request)
+        return old
+
     def begin_as(self, content: Content, parent: Session) -> None:
         """Be what another session is, whose branch this one was opened at."""
         self._content, self._residency = content, parent._residency
@@ -170,7 +195,7 @@ class Session:
         """Be what was asked of the session that had this name in an earlier life of the daemon: its prefix, of which nothing
         is in the cells yet. Raises as `ensure_prefix`.
         """
-        prefix = await self._plan_prefix(request, Timings())
+        prefix = await self._plans.prefix(request, Timings())
         self._content = Content.of(prefix, self.config.prompt_format)
         self._stands_by(request)
 
@@ -182,20 +207,27 @@ class Session:
             raise SessionClosed(self.name)
         self._closed = True
         self._turns.end(SessionClosed(self.name))
-        self.engine.interrupt(self.id)
+        self.branch.interrupt()
         # Its name is remembered for a while; what it was made of would fill the memory.
         self._content = Content(empty_prefix(self.identity))
+        self._plans.forget()
         self._residency = Residency()
         self.events.tell(StateChanged(self.state))
         self.events.end()
         if self.workspace is not None:
             self.workspace.leave(self.id)
             await self.workspace.settled()
-        with contextlib.suppress(EngineDied, EngineFailed):
-            await self.engine.close(self.id)
+        await self.branch.close()
+
+    def engine_died(self, cause: str) -> None:
+        """Its KV is gone, and what it is stands: the next job is sent to another engine."""
+        if not self._closed and not self._fatal:
+            self._residency = Residency()
+            self._turns.note(self._turns.stage, 0, 0)  # what was done of it is to be done again
+            self.events.tell(engine_died(cause))
 
     def lose(self, cause: str) -> None:
-        """The engine died under it."""
+        """No engine will do for it any more."""
         if self._closed or self._fatal:
             return
         self._fatal = cause
@@ -217,14 +249,14 @@ class Session:
     async def ensure_prefix(self, request: PrefixRequest, timings: Timings) -> PrefixStatus:
         """Bring the prefix to the asked one; whatever stood after the old one leaves the session."""
         async with self._turn("prefix"):
-            status = await self._move_to(await self._plan_prefix(request, timings), timings)
+            status = await self._move_to(await self._plans.prefix(request, timings), timings)
             self._stands_by(request)
             return status
 
     async def prefill_suffix(self, request: SuffixRequest, timings: Timings) -> SuffixStatus:
         """Add a suffix after all that the session is, or after its prefix."""
         async with self._turn("suffix"):
-            addition = await self._plan_suffix(request, self._content.prefix, timings, alone=False)
+            addition = await self._plans.suffix(request, self._content.prefix, self._content, timings)
             return await self._add(addition, timings)
 
     async def decode(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:
@@ -243,9 +275,10 @@ class Session:
         """Prefix, suffix and answer as one turn: no other can come between."""
         async with self._turn("prefix"):
             # All is planned before anything moves: an overflow of a later part must leave the context as it was.
-            new = self._content.prefix if prefix is None else await self._plan_prefix(prefix, timings)
-            addition = await self._plan_suffix(suffix, new, timings, alone=prefix is not None)
-            self._check_room(len(addition.base) + len(addition.suffix.tokens), request)
+            new = self._content.prefix if prefix is None else await self._plans.prefix(prefix, timings)
+            standing = self._content if prefix is None else None
+            addition = await self._plans.suffix(suffix, new, standing, timings)
+            self._plans.check_room(len(addition.base) + len(addition.suffix.tokens), request.max_tokens)
             if prefix is not None:
                 yield await self._move_to(new, timings)
                 self._stands_by(prefix)
@@ -259,27 +292,24 @@ class Session:
         async with self._turns.turn(stage):
             self.last_used_ms = time.time() * 1e3
             try:
-                async with self.home.memory.turn(self.engine, self.home.arena):
+                async with self.branch.turn():
                     yield
             except EngineDied as died:
-                self.lose(died.cause)
-                raise SessionFatal(died.cause) from died
+                raise self._cut_short(died) from died
+            except SessionFatal as fatal:
+                self.lose(fatal.cause)
+                raise
             except EngineFailed as failed:
-                raise self._in_words(failed) from failed
+                raise in_words(failed, self.name, self.engine.facts.backend, self._overflow) from failed
 
-    def _in_words(self, failed: EngineFailed) -> Exception:
-        """An engine's failure as an error of the contract."""
-        match failed.kind:
-            case "no_room":
-                return self._overflow()
-            case "unsupported":
-                return UnsupportedFeature(failed.field, self.engine.facts.backend)
-            case "setting":
-                return invalid(f"config.{failed.field}", str(failed))
-            case "cancelled":
-                return SessionClosed(self.name)
-            case _:
-                return SessionUnavailable(f"the backend failed: {failed}")
+    def _cut_short(self, died: EngineDied) -> Exception:
+        """The engine died in mid-answer, or over and over: the session goes on from its prefix."""
+        self._turns.check_open()
+        self._content = Content.of(self._content.prefix, self.config.prompt_format)
+        self._residency = Residency()
+        fatal = SessionFatal(died.cause)
+        self.events.tell(Faulted(fatal.reason, fatal.message))
+        return fatal
 
     def _overflow(self) -> ContextOverflow:
         """The backend had no room for what the turn is at."""
@@ -290,16 +320,6 @@ class Session:
         return ContextOverflow(self._turns.stage, standing, max(1, more), self._num_ctx)
 
     # Parts of turns.
-
-    async def _plan_prefix(self, request: PrefixRequest, timings: Timings) -> Prefix:
-        """The prefix that is asked for. Raises if it is not what the client expects, or would not fit."""
-        begun = time.monotonic()
-        new = await self._sources.prefix(request)
-        timings.tokenize_ms += (time.monotonic() - begun) * 1e3
-        check(request.expect, new.manifest)
-        if len(new.tokens) > self._num_ctx:
-            raise ContextOverflow("prefix", 0, len(new.tokens), self._num_ctx)
-        return new
 
     async def _move_to(self, new: Prefix, timings: Timings) -> PrefixStatus:
         """Bring the prefix to this one; whatever stood after the old one leaves the session."""
@@ -334,31 +354,14 @@ class Session:
             return
         if request.workspace and request.keep_hot:
             add_bos = self.identity.add_bos
-            key = HotKey(self.engine, self.home.arena, self.config.prompt_format, add_bos, request.max_tokens)
+            key = HotKey(
+                self.home.seat, self.home.arena, self.config.prompt_format, add_bos, request.max_tokens
+            )
             self.workspace.follow(self.id, self.home, key, self._content.prefix)
         else:
             self.workspace.unfollow(self.id)
 
-    async def _plan_suffix(
-        self, request: SuffixRequest, prefix: Prefix, timings: Timings, *, alone: bool
-    ) -> _Addition:
-        """What is asked to be added after `prefix`; `alone` if nothing else will stand there. Raises if the context
-        is not what the client expects, or it would not fit.
-        """
-        check(request.expect, prefix.manifest)
-        alone = alone or request.replace
-        before = Content.of(prefix, self.config.prompt_format) if alone else self._content
-        begun = time.monotonic()
-        suffix = await build_suffix(self.engine, self.config.prompt_format, request, before.roles)
-        base = before.tokens
-        if not base and suffix.tokens and self.identity.add_bos:
-            suffix = replace(suffix, tokens=[self.engine.facts.vocab.bos or 0, *suffix.tokens])
-        timings.tokenize_ms += (time.monotonic() - begun) * 1e3
-        if len(base) + len(suffix.tokens) > self._num_ctx:
-            raise ContextOverflow("suffix", len(base), len(suffix.tokens), self._num_ctx)
-        return _Addition(base, suffix)
-
-    async def _add(self, addition: _Addition, timings: Timings) -> SuffixStatus:
+    async def _add(self, addition: Addition, timings: Timings) -> SuffixStatus:
         """Add a suffix after its base."""
         suffix, target = addition.suffix, addition.base + addition.suffix.tokens
         advanced = await self._advance("suffix", target, timings)
@@ -374,24 +377,16 @@ class Session:
             manifest_digest=self._content.prefix.manifest.digest,
         )
 
-    def _check_room(self, standing: int, request: DecodeRequest) -> None:
-        """Raises if an answer after `standing` tokens would not fit, or has nothing to go on from."""
-        room = self._num_ctx - standing
-        if request.max_tokens > room or room == 0:
-            raise ContextOverflow("decode", standing, max(1, request.max_tokens), self._num_ctx)
-        if not standing:
-            raise invalid("name", "there is nothing to go on from: no prefix, no suffix")
-
     async def _answer(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:
         """Generate after all that the session is. What was generated becomes part of it."""
         self._turns.check_open()
         before = self._content
-        self._check_room(before.size, request)
+        self._plans.check_room(before.size, request.max_tokens)
         most = request.max_tokens or self._num_ctx - before.size
-        wish = Generation(self._resolved(request.sampling), most, request.stop, timings.patience())
+        wish = Generation(self._resolved(request.sampling), most, request.stop)
         self._turns.note("decode", 0, most)
         sent: list[int] = []
-        jobs = self.engine.generate(self.id, before.tokens, wish, self._held)
+        jobs = self.branch.generate(before.tokens, wish, self._held, timings.patience)
         try:
             async with contextlib.aclosing(jobs) as pieces:
                 async for piece in pieces:
@@ -424,9 +419,7 @@ class Session:
 
         self._turns.check_open()
         self._turns.note(stage, 0, len(tokens))
-        advanced = await self.engine.advance(
-            self.id, tokens, told, self._held, borders=borders, patience_s=timings.patience()
-        )
+        advanced = await self.branch.advance(tokens, told, self._held, borders, timings.patience)
         timings.queue_ms += advanced.queue_ms
         timings.prefill_ms += advanced.prefill_ms
         timings.restore_ms += advanced.restore_ms

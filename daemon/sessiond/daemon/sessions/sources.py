@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.engine.seat import Seat
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.manifest import Identity
-from sessiond.daemon.sessions.prefix import Prefix, build_prefix
+from sessiond.daemon.sessions.prefix import Prefix, build_prefix, empty_prefix
 from sessiond.daemon.sessions.workspaces import Workspace
 from sessiond.daemon.workspace.assemble import Assembly
 from sessiond.daemon.workspace.order import Order
@@ -37,12 +37,15 @@ class Sources:
     """What one session's prefixes are made from."""
 
     def __init__(
-        self, engine: Engine, identity: Identity, config: SessionConfig, workspace: Workspace | None
+        self, seat: Seat, identity: Identity, config: SessionConfig, workspace: Workspace | None
     ) -> None:
-        self._engine = engine
+        self._seat = seat
         self._identity = identity
         self._config = config
         self._workspace = workspace
+        self._last_segments: tuple[Segment, ...] = ()
+        self._last = empty_prefix(identity)
+        """What was made of these."""
 
     async def prefix(self, request: PrefixRequest) -> Prefix:
         """The prefix that is asked for. Raises InvalidInput, PermissionDenied."""
@@ -61,13 +64,22 @@ class Sources:
 
         def count(texts: Sequence[str]) -> list[int]:
             # Called from the thread that reads the disk; the engine belongs to the event loop.
-            found = asyncio.run_coroutine_threadsafe(self._engine.tokenize(texts), loop).result()
+            found = asyncio.run_coroutine_threadsafe(self._seat.tokenize(texts), loop).result()
             return [len(tokens) for tokens in found]
 
         most = max_tokens or int(self._config.context.num_ctx * WORKSPACE_SHARE)
         return await self._built(await self._workspace.assemble(count, most, order))
 
+    def forget(self) -> None:
+        """Give back what is only remembered."""
+        self._last_segments, self._last = (), empty_prefix(self._identity)
+
     async def _built(self, assembly: Assembly) -> Prefix:
-        return await build_prefix(
-            self._engine, self._identity, self._config.prompt_format, assembly.segments, assembly.left_out
+        """Nearly every turn asks for what the one before it had: then nothing is joined and hashed anew."""
+        if assembly.segments == self._last_segments:
+            return replace(self._last, left_out=tuple(assembly.left_out))
+        made = await build_prefix(
+            self._seat, self._identity, self._config.prompt_format, assembly.segments, assembly.left_out
         )
+        self._last_segments, self._last = assembly.segments, made
+        return made

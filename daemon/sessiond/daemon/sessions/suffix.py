@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.engine.frames import RAW
 from sessiond.daemon.engine.process import EngineFailed
+from sessiond.daemon.engine.seat import Texts
 from sessiond.v1.errors import UnsupportedFeature, invalid
 
 ROLES = ("system", "user", "assistant")
@@ -42,7 +42,7 @@ class Suffix:
 
 
 async def build_suffix(
-    engine: Engine, prompt_format: str, request: SuffixRequest, roles: Sequence[str]
+    engine: Texts, prompt_format: str, request: SuffixRequest, roles: Sequence[str]
 ) -> Suffix:
     """Frame what the turn adds, given the roles of what stands before it. Raises InvalidInput."""
     if request.fim is not None:

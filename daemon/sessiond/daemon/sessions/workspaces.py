@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.engine.seat import Seat
 from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.edit_cost import EditCost, expected_edit_cost
 from sessiond.daemon.sessions.events import FilesChanged, What
@@ -40,7 +40,7 @@ Tell = Callable[[What], None]
 class HotKey:
     """What makes two sessions' prefixes of one workspace the same."""
 
-    engine: Engine
+    seat: Seat
     arena: str
     prompt_format: str
     add_bos: bool
@@ -230,6 +230,12 @@ class Workspace:
         for hot in self._hot.values():
             hot.changed(burst.began)
 
+    def engine_restarted(self, seat: Seat) -> None:
+        """Bring back what was kept hot there."""
+        for key, hot in self._hot.items():
+            if key.seat is seat:
+                hot.gone()
+
     async def _look_again(self, home: Home) -> None:
         """Looks for a better order whenever nobody waits, if files were saved since."""
         while True:
@@ -323,6 +329,11 @@ class Workspaces:
     def changed(self, root: Path, paths: Collection[str] = ()) -> None:
         """What editors ask of a workspace changed, for these files."""
         self.of(root).changed(Burst(frozenset(paths), rescan=False, began=time.monotonic()))
+
+    def engine_restarted(self, seat: Seat) -> None:
+        """An engine took the place of one that died: nothing is hot there any more."""
+        for workspace in self._by_root.values():
+            workspace.engine_restarted(seat)
 
     async def view(self, root: Path) -> WorkspaceView:
         """See `Workspace.view`. Raises InvalidInput where no session is about it."""

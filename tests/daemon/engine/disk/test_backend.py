@@ -46,13 +46,11 @@ def _fresh_logits(tokens: Sequence[int]) -> bytes:
 
 
 def _keep(tier: DiskTier, tokens: Sequence[int]) -> int:
-    """Compute all of it, and save what is missing: each piece from a sequence that is lent for it."""
+    """Compute all of it, and save what is missing, piece by piece."""
     context, missing = kv_context(_MODEL, num_ctx=2048), tier.missing(SPACE, tokens)
     _compute(context, tokens, len(tokens))
     for run in missing:
-        context.share(0, 1, run.end)
-        assert tier.put(run, context.save(1, run.start))
-        context.drop(1)
+        assert tier.put(run, context.save(0, run.start, run.end))
     assert tier.flush(_PATIENCE_S)
     return sum(run.end - run.start for run in missing)
 

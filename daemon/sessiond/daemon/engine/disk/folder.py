@@ -21,9 +21,11 @@ import os
 import re
 import stat
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from sessiond.daemon.private import OURS, NotPrivate, make_folders, open_private
 
 MAX_FILES = 1 << 17
 """Entries that are looked at. More come of no budget that makes sense."""
@@ -31,7 +33,6 @@ LOCK_PATIENCE_S = 5.0
 """A dying engine with much memory holds its locks for a moment."""
 _ENTRY = re.compile(r"[0-9a-f]{40}-(?:0|[1-9][0-9]{0,9})")
 _TEMPORARY = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK, opening a pipe that somebody put there would wait for a writer.
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -53,6 +54,11 @@ def is_entry_name(name: str) -> bool:
     return _ENTRY.fullmatch(name) is not None
 
 
+def start_of(name: str) -> int:
+    """The position at which the entry of that name begins."""
+    return int(name.rpartition("-")[2])
+
+
 class Folder:
     """See the module. Raises Unusable when it cannot be opened; its methods raise OSError."""
 
@@ -61,8 +67,8 @@ class Folder:
         self._numbers = itertools.count()
         self._open: list[int] = []
         try:
-            self._make(self.path)
-            self.root = self._take(_owned(os.open(self.path, _DIRECTORY)))
+            make_folders(self.path)
+            self.root = self._take(open_private(self.path, "the folder", close=True))
             self._lock(patience_s)
             self.entries, self.new, self.aside = (self._sub(name) for name in ("entries", "new", "aside"))
             os.fsync(self.root)  # or a power cut takes the folders, and with them what was forced into them
@@ -70,6 +76,9 @@ class Folder:
         except OSError as error:
             self.close()
             raise Unusable(f"{self.path}: {error.strerror or error}") from error
+        except NotPrivate as fault:
+            self.close()
+            raise Unusable(str(fault)) from fault
         except Unusable as unusable:
             self.close()
             raise Unusable(f"{self.path}: {unusable}") from unusable
@@ -113,16 +122,7 @@ class Folder:
 
     def files(self) -> tuple[dict[str, Filed], int]:
         """Every file that may be an entry, and how many others there are."""
-        found, foreign = dict[str, Filed](), 0
-        with os.scandir(self.entries) as listing:
-            for item in itertools.islice(listing, 2 * MAX_FILES):
-                with contextlib.suppress(FileNotFoundError):
-                    told = item.stat(follow_symlinks=False)
-                    if is_entry_name(item.name) and _is_ours(told) and len(found) < MAX_FILES:
-                        found[item.name] = Filed(told.st_size, told.st_mtime_ns)
-                    else:
-                        foreign += 1
-        return found, foreign
+        return _list(self.entries)
 
     def remove(self, name: str) -> None:
         """Remove an entry. One that is not there is removed."""
@@ -159,24 +159,33 @@ class Folder:
             raise OSError(errno.EPERM, "its marks are not a plain file of this user")
         return self._take(file)
 
+    def remove_if_empty(self, after_s: float, index: Iterable[str]) -> None:
+        """Remove the folder if for so long it had no entries; `index` are the names that its index may have. What is not
+        ours keeps it there. Raises OSError.
+        """
+        told = os.fstat(self.entries)
+        if time.time() - told.st_mtime < after_s or self.files() != ({}, 0):
+            return
+        for name in self.set_aside_names():
+            os.unlink(name, dir_fd=self.aside)
+        for name in ("entries", "new", "aside"):
+            os.rmdir(name, dir_fd=self.root)
+        # The lock last: until it goes, no other process has the folder, and who waits for it finds that it is gone.
+        for name in (*index, "marks", "lock"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self.root)
+        self.path.rmdir()
+
     # How it is done.
 
     def _take(self, file: int) -> int:
         self._open.append(file)
         return file
 
-    @staticmethod
-    def _make(path: Path) -> None:
-        missing = [path, *path.parents]
-        for folder in reversed([above for above in missing if not os.path.lexists(above)]):
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir(mode=0o700)
-                _settle(folder.parent)
-
     def _sub(self, name: str) -> int:
         with contextlib.suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=self.root)
-        return self._take(_owned(os.open(name, _DIRECTORY, dir_fd=self.root)))
+            os.mkdir(name, OURS, dir_fd=self.root)
+        return self._take(open_private(Path(name), f"a folder in {self.path}", close=True, within=self.root))
 
     def _lock(self, patience_s: float) -> None:
         file = self._take(os.open("lock", os.O_RDWR | os.O_CREAT | _FILE, 0o600, dir_fd=self.root))
@@ -191,6 +200,8 @@ class Folder:
                     raise Unusable("another process uses it") from None
                 time.sleep(0.02)
             else:
+                if not os.fstat(file).st_nlink:
+                    raise Unusable("it was just removed")
                 return
 
     def _clean(self) -> None:
@@ -200,20 +211,42 @@ class Folder:
                     os.unlink(item.name, dir_fd=self.new)
 
 
-def _owned(folder: int) -> int:
-    """A folder that is this user's alone, by tightening it if need be. Raises Unusable, OSError."""
-    told = os.fstat(folder)
-    fault = None
-    if told.st_uid != os.geteuid():
-        fault = "a folder that belongs to another user"
-    elif told.st_mode & 0o022:
-        fault = "a folder to which others can write"
-    if fault is not None:
-        os.close(folder)
-        raise Unusable(fault)
-    if told.st_mode & 0o077:
-        os.fchmod(folder, 0o700)
-    return folder
+def is_locked(path: Path) -> bool:
+    """Whether a process uses the folder there. Raises OSError."""
+    file = os.open(path / "lock", os.O_RDONLY | _FILE)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def entries_size(path: Path) -> int:
+    """Bytes of all entries of the folder there, which another process may use. Raises Unusable, OSError."""
+    try:
+        entries = open_private(path / "entries", "a folder", close=False)
+    except NotPrivate as fault:
+        raise Unusable(str(fault)) from fault
+    try:
+        return sum(filed.size for filed in _list(entries)[0].values())
+    finally:
+        os.close(entries)
+
+
+def _list(entries: int) -> tuple[dict[str, Filed], int]:
+    """Every file that may be an entry, and how many others there are. Raises OSError."""
+    found, foreign = dict[str, Filed](), 0
+    with os.scandir(entries) as listing:
+        for item in itertools.islice(listing, 2 * MAX_FILES):
+            with contextlib.suppress(FileNotFoundError):
+                told = item.stat(follow_symlinks=False)
+                if is_entry_name(item.name) and _is_ours(told) and len(found) < MAX_FILES:
+                    found[item.name] = Filed(told.st_size, told.st_mtime_ns)
+                else:
+                    foreign += 1
+    return found, foreign
 
 
 def is_writable_file(told: os.stat_result) -> bool:
@@ -225,16 +258,6 @@ def is_writable_file(told: os.stat_result) -> bool:
 
 def _is_ours(told: os.stat_result) -> bool:
     return stat.S_ISREG(told.st_mode) and told.st_uid == os.geteuid()
-
-
-def _settle(path: Path) -> None:
-    """Force a folder to the disk, if it may be opened: one that others own may be closed to reading."""
-    with contextlib.suppress(OSError):
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _write(file: int, data: bytes) -> None:

@@ -25,6 +25,8 @@ FAR = 1 << 62
 leave what SQLite has numbers for."""
 _JOURNAL = f"{FILE}-journal"
 _BESIDE = (f"{FILE}-wal", f"{FILE}-shm", _JOURNAL)
+FILES = (FILE, *_BESIDE)
+"""All names that it may have in the folder."""
 _APPLICATION = 0x534B5631
 _VERSION = 1
 _TABLE = """
@@ -126,7 +128,7 @@ class Index:
         self._remove()
 
     def _remove(self) -> None:
-        for name in (FILE, *_BESIDE):
+        for name in FILES:
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=self._folder.root)
 
@@ -156,6 +158,15 @@ def _prepare(connection: sqlite3.Connection) -> None:
         raise ValueError("it has other tables")
     if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise ValueError("it is damaged")
+
+
+def last_used(filed: Filed, row: Entry | None) -> int:
+    """Nanoseconds since the epoch: what the index says of that very file, or else when it was written, whatever somebody
+    made of its time.
+    """
+    if row is not None and row.filed == filed:
+        return row.used
+    return max(0, min(filed.mtime_ns, FAR - 1))
 
 
 def _has_number(entry: Entry) -> bool:

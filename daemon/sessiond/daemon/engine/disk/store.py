@@ -15,9 +15,10 @@ from sessiond.daemon.engine.disk.catalogue import Catalogue, Entry, Found, Run
 from sessiond.daemon.engine.disk.counts import Counts
 from sessiond.daemon.engine.disk.folder import LOCK_PATIENCE_S, Filed, Folder, Unusable
 from sessiond.daemon.engine.disk.format import Damaged, encode, read_header, read_payload
-from sessiond.daemon.engine.disk.index import Index
+from sessiond.daemon.engine.disk.index import Index, last_used
 from sessiond.daemon.engine.disk.marks import DEATHS, Marks
-from sessiond.daemon.engine.disk.room import KEEP_FREE, Room, written_at
+from sessiond.daemon.engine.disk.others import Others
+from sessiond.daemon.engine.disk.room import KEEP_FREE, Room
 from sessiond.daemon.engine.disk.sayings import Sayings
 
 ASIDE_MOST = 16
@@ -30,7 +31,9 @@ _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 
 
 class Store:
-    """One folder. Opening it cleans it, reads what is there and keeps it within `limit` bytes. Raises Unusable."""
+    """One folder. Opening it cleans it and reads what is there. It and the folders of other engines beside it are kept within
+    `limit` bytes. Raises Unusable.
+    """
 
     def __init__(
         self,
@@ -53,7 +56,8 @@ class Store:
         self._closed = False
         self._folder = Folder(path, patience_s)
         self._index = Index(self._folder, sayings)
-        self.room = Room(self._folder, self.catalogue, self.counts, limit, keep_free)
+        others = Others(path, sayings)
+        self.room = Room(self._folder, self.catalogue, self.counts, others, limit, keep_free)
         try:
             self._marks = Marks(self._folder.open_marks())
             self._take_stock()
@@ -76,13 +80,18 @@ class Store:
             if self._closed:
                 return
             self._closed = True
-            self.tidy()
+            self._write_index()
             self._index.close()
             self._marks.close()
             self._folder.close()
 
     def tidy(self) -> None:
-        """Bring the index up to date."""
+        """Bring the index up to date, and keep within the budget whatever came beside us."""
+        with contextlib.suppress(OSError):
+            self.room.keep()
+        self._write_index()
+
+    def _write_index(self) -> None:
         self._index.write(self.catalogue.take_changes())
 
     # Writing, in the writer's thread.
@@ -234,7 +243,7 @@ class Store:
             self.catalogue.note_removed(name)
         for name in self.room.trim(files, known):
             self._take_in(name, files[name], known.get(name))
-        self.tidy()
+        self._write_index()
 
     def _take_in(self, name: str, filed: Filed, row: Entry | None) -> None:
         entry = row or self._read_entry(name, filed)
@@ -252,7 +261,7 @@ class Store:
                 label = read_header(file).label
             if label.name != name:
                 raise Damaged("it is another entry's file")
-            return Entry(label, written_at(filed), filed)
+            return Entry(label, last_used(filed, None), filed)
         except Damaged as damage:
             self._discard(name, damage)
         except OSError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessiond.daemon.server.private import NotPrivate, private_folder
+from sessiond.daemon.private import NotPrivate, private_folder
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,45 @@
+"""A branch is opened where there is memory for its arena, if it is the first one there."""
+
+from __future__ import annotations
+
+from sessiond.adapters.base import ContextSettings
+from sessiond.daemon.engine import wire
+from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.engine.memory import KvMemory
+from sessiond.daemon.engine.process import EngineFailed
+from sessiond.v1.errors import SessionUnavailable
+
+
+async def open_branch(
+    memory: KvMemory,
+    engine: Engine,
+    branch: str,
+    arena: str,
+    root: str,
+    settings: ContextSettings,
+    *,
+    background: bool = False,
+    apart: bool = False,
+) -> wire.Opened:
+    """Open a branch in an arena of the workspace `root`. For a new arena idle workspaces give their cells back until there
+    is memory; not so in the `background`, for which nobody waits.
+
+    Raises SessionUnavailable if there is not enough, EngineDied, EngineFailed.
+    """
+    async with memory.opening:
+        while True:
+            try:
+                limit = max(1, memory.room_for_new())
+                opened = await engine.open(
+                    branch, arena, settings, kv_limit=limit, workspace=root, apart=apart
+                )
+            except EngineFailed as failed:
+                if failed.kind != "no_memory":
+                    raise
+                if background or not await memory.give_way():
+                    raise SessionUnavailable(
+                        f"{failed} beside a reserve of {memory.reserve} bytes"
+                    ) from failed
+            else:
+                memory.opened(engine, arena, root, opened)
+                return opened

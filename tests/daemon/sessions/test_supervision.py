@@ -1,0 +1,411 @@
+"""Engines that die under sessions: what goes on by itself, what is told, and what is not tried for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.daemon.engine.scripted import fresh_answer
+from tests.daemon.sessions.conftest import Opener
+
+from sessiond.adapters.base import ContextSettings, Sampling
+from sessiond.daemon.engine.deaths import FREE
+from sessiond.daemon.engine.engine import Engine, Tiers
+from sessiond.daemon.engine.seat import AGAIN
+from sessiond.daemon.sessions.calm import Calm
+from sessiond.daemon.sessions.config import SessionConfig
+from sessiond.daemon.sessions.events import Faulted, KeepHotRan, SessionEvent
+from sessiond.daemon.sessions.open_request import OpenRequest
+from sessiond.daemon.sessions.registry import SessionRegistry
+from sessiond.daemon.sessions.session import DecodeRequest, Session
+from sessiond.daemon.sessions.sources import PrefixRequest
+from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, SuffixStatus, Timings
+from sessiond.daemon.sessions.suffix import SuffixRequest
+from sessiond.daemon.workspace.segment import Segment
+from sessiond.v1.errors import SessionClosed, SessionFatal, SessionUnavailable
+
+SLOW = "scripted-kv:step_ms=20"
+SLOW_PROMPT = "scripted-prompt:step_ms=20"
+SMALL_STEPS = ContextSettings(num_ubatch=2)
+
+
+def _asked(*texts: str) -> PrefixRequest:
+    return PrefixRequest(tuple(Segment(f"s{i}", "file", text, f"s{i}") for i, text in enumerate(texts)))
+
+
+async def _ensure(session: Session, *texts: str) -> PrefixStatus:
+    status = await session.ensure_prefix(_asked(*texts), Timings())
+    assert status.reused_tokens + status.restored_tokens + status.prefilled_tokens == status.prefix_tokens
+    assert status.resident_tokens == session.resident_tokens == status.prefix_tokens
+    return status
+
+
+async def _answer(session: Session, most: int) -> list[int]:
+    chunks = [c async for c in session.decode(DecodeRequest(Sampling(), most), Timings())]
+    return [token for chunk in chunks for token in chunk.token_ids]
+
+
+async def _kill(session: Session, number: int = 9) -> Engine:
+    """Kill the engine that a session stands on, and wait until that is known."""
+    dead = session.engine
+    dead.process.kill(number)
+    await dead.process._watch
+    return dead
+
+
+async def _busy(session: Session, stage: str) -> None:
+    """Until a turn is at this stage, and has got somewhere if its backend says how far it is."""
+    least = 4 if session.engine.facts.capabilities.fork else 0
+    async with asyncio.timeout(20):
+        while (busy := session.report().busy) is None or busy.stage != stage or busy.done_tokens < least:  # noqa: ASYNC110 - asked of the session itself
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.1 if not least else 0.0)
+
+
+async def _next_engine(session: Session, dead: Engine) -> None:
+    async with asyncio.timeout(20):
+        while session.engine is dead:  # noqa: ASYNC110 - asked of the session itself
+            await asyncio.sleep(0.005)
+
+
+async def _kill_at_work(session: Session, turn: Awaitable[object], stage: str, times: int) -> object:
+    """Kill the engine so many times in one turn, each time when it has got somewhere."""
+    job = asyncio.ensure_future(turn)
+    for _ in range(times):
+        await _busy(session, stage)
+        dead = await _kill(session)
+        if not job.done():
+            await asyncio.wait(
+                {job, asyncio.ensure_future(_next_engine(session, dead))}, return_when="FIRST_COMPLETED"
+            )
+    return await job
+
+
+# Turns that had not begun to answer.
+
+
+@pytest.mark.parametrize("model", [SLOW, SLOW_PROMPT])
+@pytest.mark.parametrize("deterministic", [False, True])
+async def test_a_prefill_is_run_again_and_the_answer_is_right(
+    opened: Opener, model: str, deterministic: bool
+) -> None:
+    context = ContextSettings(num_ubatch=2, deterministic=deterministic)
+    session = await opened(model, prompt_format="raw", context=context)
+    status = await _kill_at_work(session, _ensure(session, "A" * 60), "prefix", 1)
+    assert isinstance(status, PrefixStatus) and status.prefix_tokens == 60
+    assert await _answer(session, 6) == fresh_answer([65] * 60, 6)
+
+
+async def test_a_turn_outlives_as_many_deaths_as_it_is_said_to(opened: Opener) -> None:
+    session = await opened(SLOW, prompt_format="raw", context=SMALL_STEPS)
+    status = await _kill_at_work(session, _ensure(session, "A" * 60), "prefix", AGAIN)
+    assert isinstance(status, PrefixStatus) and status.prefix_tokens == 60
+    assert await _answer(session, 6) == fresh_answer([65] * 60, 6)
+
+
+async def test_what_kills_every_engine_is_not_sent_for_ever(opened: Opener) -> None:
+    """The decodes before are those of the trial at load, and of the defaults."""
+    session = await opened("scripted-kv:die=SIGABRT@decode:4", prompt_format="raw", context=SMALL_STEPS)
+    with pytest.raises(SessionFatal, match="SIGABRT"):
+        await _ensure(session, "A" * 60)
+    assert (session.state, session.tokens, session.resident_tokens) == ("ready", [], 0)
+    assert session.engine.process.ended is not None
+    with pytest.raises(SessionUnavailable, match=f"died {AGAIN + 1} times.*SIGABRT.*again in"):
+        await _ensure(session, "A")
+
+
+async def test_a_death_between_the_parts_of_a_turn_changes_nothing_that_was_told(opened: Opener) -> None:
+    session = await opened(prompt_format="raw")
+    parts = session.complete(_asked("AAAA"), SuffixRequest("xyz"), DecodeRequest(Sampling(), 6), Timings())
+    first = await anext(parts)
+    assert isinstance(first, PrefixStatus)
+    await _kill(session)
+    second = await anext(parts)
+    assert isinstance(second, SuffixStatus) and session.tokens == list(b"AAAAxyz")
+    await _kill(session)
+    chunks = [part async for part in parts]
+    tokens = [token for chunk in chunks if isinstance(chunk, Chunk) for token in chunk.token_ids]
+    assert tokens == fresh_answer(list(b"AAAAxyz"), 6)
+    assert session.tokens == [*b"AAAAxyz", *tokens]
+
+
+# Answers that were cut short.
+
+
+@pytest.mark.parametrize("model", [SLOW, SLOW_PROMPT])
+async def test_an_answer_that_was_begun_ends_and_the_session_goes_on_from_its_prefix(
+    opened: Opener, model: str
+) -> None:
+    session = await opened(model, prompt_format="raw")
+    await _ensure(session, "AAAA")
+    await session.prefill_suffix(SuffixRequest("xyz"), Timings())
+    got: list[int] = []
+
+    async def answer() -> None:
+        async for chunk in session.decode(DecodeRequest(Sampling(), 100), Timings()):
+            got.extend(chunk.token_ids)
+            if len(got) == 3:
+                session.engine.process.kill(signal.SIGSEGV)
+
+    with session.events.watch() as queue:
+        with pytest.raises(SessionFatal) as caught:
+            await answer()
+        told = [event.what for _ in range(queue.qsize()) if (event := queue.get_nowait()) is not None]
+    assert "SIGSEGV" in caught.value.cause
+    assert got == fresh_answer(list(b"AAAAxyz"), len(got))
+    assert (session.state, session.tokens, session.resident_tokens) == ("ready", list(b"AAAA"), 0)
+    assert Faulted("SESSION_FATAL", caught.value.message) in told
+    assert await _answer(session, 6) == fresh_answer(list(b"AAAA"), 6)
+
+
+# What else may be under way.
+
+
+async def test_a_fork_of_a_session_whose_engine_died(opened: Opener, registry: SessionRegistry) -> None:
+    session = await opened(prompt_format="raw")
+    await _ensure(session, "AAAA")
+    await _kill(session)
+    child = await registry.fork(session.name, "child")
+    assert (child.tokens, child.resident_tokens) == (session.tokens, 0)
+    assert child.engine is session.engine
+    for each in (session, child):
+        assert await _answer(each, 6) == fresh_answer(list(b"AAAA"), 6)
+
+
+async def test_forks_go_on_and_share_again(opened: Opener, registry: SessionRegistry) -> None:
+    session = await opened(prompt_format="raw")
+    await _ensure(session, "A" * 40)
+    child = await registry.fork(session.name, "child")
+    await _kill(session)
+    assert (await _ensure(child, "A" * 40)).prefilled_tokens == 40
+    assert (await _ensure(session, "A" * 40)).reused_tokens == 40
+    assert registry.report(child.name).shared_tokens == 40
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.3])
+async def test_an_open_outlives_its_engine(registry: SessionRegistry, after_s: float) -> None:
+    first, _ = await registry.open(OpenRequest(None, "scripted-kv:load_ms=200", "a", SessionConfig()))
+    dead = await _kill(first)
+    job = asyncio.create_task(
+        registry.open(OpenRequest(None, "scripted-kv:load_ms=200", "b", SessionConfig()))
+    )
+    await asyncio.sleep(after_s)
+    second, attached = await job
+    assert not attached and second.engine is first.engine is not dead
+    await _ensure(second, "AA")
+    await _ensure(first, "AA")
+
+
+async def test_sessions_that_wait_together_share_one_load(opened: Opener) -> None:
+    sessions = [
+        await opened("scripted-kv:load_ms=200", str(index), prompt_format="raw") for index in range(4)
+    ]
+    await _kill(sessions[0])
+    await asyncio.gather(*(_ensure(session, "AAAA") for session in sessions))
+    assert len({session.engine for session in sessions}) == 1
+
+
+async def test_the_next_engine_is_started_before_anybody_asks(
+    opened: Opener, registry: SessionRegistry
+) -> None:
+    session = await opened()
+    dead = await _kill(session)
+    await _next_engine(session, dead)
+    assert registry.pool.loaded() == [session.engine]
+
+
+async def test_without_a_session_no_engine_is_started_again(
+    opened: Opener, registry: SessionRegistry
+) -> None:
+    session = await opened()
+    await registry.close(session.name)
+    await _kill(session)
+    await asyncio.sleep(0)
+    assert registry.pool.loaded() == [] and not registry.pool._loading
+
+
+async def test_a_close_does_not_wait_for_the_next_engine(opened: Opener, registry: SessionRegistry) -> None:
+    session = await opened("scripted-kv:load_ms=3000", prompt_format="raw")
+    await _ensure(session, "AAAA")
+    await _kill(session)
+    turn = asyncio.create_task(_ensure(session, "BBBB"))
+    await asyncio.sleep(0.05)
+    await registry.close(session.name)
+    assert session.state == "closed"
+    assert registry.pool.loaded() == []  # nobody waited for it
+    turn.cancel()
+    await asyncio.wait([turn])
+
+
+async def test_a_session_that_was_closed_meanwhile_leaves_no_branch(
+    opened: Opener, registry: SessionRegistry
+) -> None:
+    session = await opened("scripted-kv:load_ms=300", prompt_format="raw")
+    other = await opened("scripted-kv:load_ms=300", "other", prompt_format="raw")
+    await _kill(session)
+    turn = asyncio.create_task(_ensure(session, "BBBB"))
+    await asyncio.sleep(0.05)
+    await registry.close(session.name)
+    with pytest.raises(SessionClosed):
+        await turn
+    await _ensure(other, "BBBB")
+    assert (await other.engine.check()).residence.keys() == {other.id}
+
+
+async def test_a_turn_that_is_cancelled_while_it_waits_leaves_the_session_as_it_was(opened: Opener) -> None:
+    session = await opened("scripted-kv:load_ms=300", prompt_format="raw")
+    await _ensure(session, "AAAA")
+    await _kill(session)
+    turn = asyncio.create_task(_ensure(session, "BBBB"))
+    await asyncio.sleep(0.05)
+    turn.cancel()
+    await asyncio.wait([turn])
+    assert (session.state, session.tokens) == ("ready", list(b"AAAA"))
+    assert await _answer(session, 4) == fresh_answer(list(b"AAAA"), 4)
+    assert (await session.engine.check()).residence.keys() == {session.id}
+
+
+async def test_memory_is_accounted_for_on_the_next_engine(opened: Opener, registry: SessionRegistry) -> None:
+    session = await opened(prompt_format="raw")
+    [before] = registry.memory.records()
+    cells = before.cells
+    await _kill(session)
+    assert registry.memory.records() == []
+    await _ensure(session, "AAAA")
+    [after] = registry.memory.records()
+    assert (after.engine, after.cells, after.turns) == (session.engine, cells, 0)
+
+
+async def test_deaths_in_a_loop_are_answered_at_once(opened: Opener, registry: SessionRegistry) -> None:
+    session = await opened(prompt_format="raw")
+    for _ in range(FREE):
+        await _next_engine(session, await _kill(session))
+    await _kill(session)
+    for ask in (_ensure(session, "A"), registry.open(OpenRequest(None, "", "new", SessionConfig()))):
+        with pytest.raises(SessionUnavailable, match=f"died {FREE + 1} times in a row.*SIGKILL.*again in"):
+            await ask
+    assert registry.pool.waiting() == 1
+    await registry.close(session.name)
+    registry.pool._deaths.clear()  # as if the wait were over
+    session = await opened(prompt_format="raw")
+    await _ensure(session, "A")
+
+
+async def test_another_model_in_the_place_of_the_old_one_is_no_next_engine(
+    registry: SessionRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may have been replaced meanwhile: the tokens of its sessions would mean something else."""
+    request = OpenRequest(None, "", "", SessionConfig(prompt_format="raw"))
+    session, _ = await registry.open(request)
+    await _ensure(session, "AAAA")
+    other = await registry.engine("scripted-kv:weights=other")
+    await _kill(session)
+
+    async def replaced(_key: object) -> Engine:
+        return other
+
+    monkeypatch.setattr(session.home.seat, "_get", replaced)
+    with pytest.raises(SessionFatal, match="has changed"):
+        await _ensure(session, "AAAA")
+    assert session.state == "fatal" and "has changed" in session.report().fatal_cause
+    with pytest.raises(SessionFatal, match="has changed"):
+        await _ensure(session, "AAAA")
+
+
+# Tiers and keep-hot.
+
+
+Registries = Callable[..., SessionRegistry]
+
+
+@pytest_asyncio.fixture
+async def made() -> AsyncGenerator[Registries, None]:
+    """Makes registries, and stops them."""
+    all_: list[SessionRegistry] = []
+
+    async def same(model: str) -> str:
+        return model or SLOW
+
+    def make(**how: object) -> SessionRegistry:
+        all_.append(SessionRegistry(same, 8, default_num_ctx=2048, **how))  # type: ignore[arg-type]  # the caller's own names
+        return all_[-1]
+
+    yield make
+    for each in all_:
+        await each.stop()
+
+
+async def test_what_was_written_comes_back_instead_of_being_computed(
+    made: Registries, tmp_path: Path
+) -> None:
+    registry = made(tiers=Tiers(memory=1 << 20, disk=1 << 26, folder=tmp_path))
+    session, _ = await registry.open(OpenRequest(None, "", "", SessionConfig(prompt_format="raw")))
+    await _ensure(session, "the quick brown fox " * 25)
+    tokens = session.tokens
+    await session.engine.flush(10)
+    await _kill(session)
+    status = await _ensure(session, "the quick brown fox " * 25)
+    assert status.restored_tokens >= 0.95 * status.prefix_tokens
+    assert await _answer(session, 4) == fresh_answer(tokens, 4)
+
+
+@pytest_asyncio.fixture
+async def hot(made: Registries, tmp_path: Path) -> tuple[Session, Session, Path]:
+    """Two sessions over a folder, whose prefix is kept hot."""
+    registry = made(calm=Calm())
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a.txt").write_text("the first file\n" * 10)
+    (root / "b.txt").write_text("the second file\n" * 10)
+    config = SessionConfig(prompt_format="raw", context=ContextSettings(num_ubatch=8))
+    one, _ = await registry.open(OpenRequest(root, "", "one", config))
+    two, _ = await registry.open(OpenRequest(root, "", "two", config))
+    for each in (one, two):
+        await each.ensure_prefix(PrefixRequest(workspace=True), Timings())
+    return one, two, root
+
+
+async def _runs(queue: asyncio.Queue[SessionEvent | None], phase: str) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            event = await queue.get()
+            assert event is not None
+            if isinstance(event.what, KeepHotRan) and event.what.phase == phase:
+                return
+
+
+async def test_keep_hot_brings_the_prefix_back_before_anybody_asks(
+    hot: tuple[Session, Session, Path],
+) -> None:
+    one, two, _ = hot
+    with one.events.watch() as queue:
+        await _kill(one)
+        await _runs(queue, "finished")
+    for each in (one, two):
+        assert (await each.ensure_prefix(PrefixRequest(workspace=True), Timings())).prefilled_tokens == 0
+
+
+async def test_a_save_after_a_death_is_answered(hot: tuple[Session, Session, Path]) -> None:
+    one, two, root = hot
+    with one.events.watch() as queue:
+        await _kill(one)
+        await _runs(queue, "finished")
+        (root / "b.txt").write_text("something else\n" * 10)
+        await _runs(queue, "finished")
+    for each in (one, two):
+        status = await each.ensure_prefix(PrefixRequest(workspace=True), Timings())
+        assert (status.prefilled_tokens, status.prefix_tokens) == (0, status.reused_tokens)
+
+
+async def test_a_death_under_keep_hot_is_outlived(hot: tuple[Session, Session, Path]) -> None:
+    one, _, root = hot
+    with one.events.watch() as queue:
+        (root / "b.txt").write_text("something else\n" * 20)
+        await _runs(queue, "started")
+        await _kill(one)
+        await _runs(queue, "finished")
+    assert (await one.ensure_prefix(PrefixRequest(workspace=True), Timings())).prefilled_tokens == 0
