@@ -3,12 +3,15 @@
 scripts/bench [--quick] [--classes cold,suffix,…] [--depths 1000,4000] [--model NAME|PATH] [--no-peer] [--out FOLDER] …
 scripts/bench check OLD.json NEW.json [NEW.json …]     has the warm path lost, from one run to others?
 scripts/bench show RESULTS.json [--out FOLDER]         the table and the plots of a run that was made before
+scripts/bench publish RESULTS.json NAME               its folder under docs/benchmarks, and the README's figures
+scripts/bench publish --check                         are the committed pages what their results make?
 scripts/bench synthetic SHAPE FILE [--type q4_0]       a model of that shape with random weights
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import signal
 import sys
@@ -19,7 +22,7 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 import build_peer
-from benchmark import classes, plots, regression, results, synthetic
+from benchmark import classes, plots, publish, regression, results, synthetic
 from benchmark.measure import EXTRAS, Asked, measured
 from benchmark.progress import Progress
 from benchmark.results import NoResults, Report
@@ -46,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     others: dict[str, Callable[[list[str]], int]] = {
         "check": _check,
         "show": _show,
+        "publish": _publish_run,
         "synthetic": synthetic.main,
     }
     try:
@@ -119,6 +123,24 @@ def _show(given: list[str]) -> int:
         asked.out.mkdir(parents=True, exist_ok=True)
         _publish(report, asked.out)
     sys.stdout.write(tables(report, _width(), color=sys.stdout.isatty()))
+    return 0
+
+
+def _publish_run(given: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="bench publish", description="Commit a run's results as pages.")
+    parser.add_argument("results", type=Path, nargs="?")
+    parser.add_argument("name", nargs="?", help="of its folder under docs/benchmarks")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is stale")
+    asked = parser.parse_args(given)
+    if asked.check:
+        for page in (stale := publish.stale()):
+            _say(f"{page} is not what its results make: scripts/bench publish")
+        return 1 if stale else 0
+    if not asked.name or not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", asked.name):
+        parser.error("RESULTS.json and a NAME of small letters, digits, dots and dashes are needed")
+    _say(f"written: {publish.publish(results.read(asked.results), asked.name)}")
+    readme = publish.README.read_text("utf-8")
+    results.written(publish.README, publish.excerpted(readme).encode())
     return 0
 
 

@@ -117,13 +117,18 @@ class Ours:
 
     def turn(self, client: int, version: Version, suffix: Piece, answer: int) -> Took:
         """See Side."""
+        turn = self.asked(client, version, suffix, answer)
+        delay = self._planted * turn.first_token_ms
+        return _took([turn], turn.first_token_ms + delay, turn.token_ms)
+
+    def asked(self, client: int, version: Version, suffix: Piece, answer: int) -> Turn:
+        """A turn, and how it went. Raises NotMeasured, RuntimeError if it was about other tokens."""
         try:
             turn = complete(self._session(client), suffix.text, self._config(answer), self._prefix())
         except (SessiondError, TimeoutError) as error:
             raise NotMeasured(f"{type(error).__name__}: {error}") from error
         _same_work(turn, version, suffix)
-        delay = self._planted * turn.first_token_ms
-        return _took([turn], turn.first_token_ms + delay, turn.token_ms)
+        return turn
 
     def together(self, version: Version, suffixes: Sequence[Piece], answer: int) -> Took:
         """See Side."""

@@ -27,15 +27,25 @@ def tables(report: Report, width: int | None = None, *, color: bool = False) -> 
     verdicts = judged(report)
     if verdicts:
         console.print(_rows(report, verdicts))
-    if report.day:
-        console.print(_day(report))
-    if report.caching:
-        console.print(_caching(report))
-    if report.memory:
-        console.print(_memory(report))
+    for each in _others(report):
+        console.print(each)
     for sentence in sentences(report, verdicts):
         console.print(Text(sentence))
     return page.getvalue()
+
+
+def beside_the_rows(report: Report) -> str:
+    """The tables of what is no row, as text."""
+    page = io.StringIO()
+    console = Console(file=page, width=WIDTH, highlight=False)
+    for each in _others(report):
+        console.print(each)
+    return page.getvalue()
+
+
+def _others(report: Report) -> list[Table]:
+    made = {_day: report.day, _caching: report.caching, _memory: report.memory}
+    return [draw(report) for draw, found in made.items() if found]
 
 
 def sentences(report: Report, verdicts: Sequence[Verdict]) -> list[str]:
@@ -104,11 +114,12 @@ def _rows(report: Report, verdicts: Sequence[Verdict]) -> Table:
         depth = row.depth
         cells = [f"{row.depth:,}", row.label]
         cells += [milliseconds(verdict.sides.get(side.name)) for side in report.sides]
-        made.add_row(*cells, times(verdict.to_floor), times(verdict.to_peer), _mark(verdict))
+        made.add_row(*cells, times(verdict.to_floor), times(verdict.to_peer), mark(verdict))
     return made
 
 
-def _mark(verdict: Verdict) -> str:
+def mark(verdict: Verdict) -> str:
+    """How a row does, in two words."""
     if verdict.shortfalls:
         return "FALLS SHORT"
     if verdict.unknown:

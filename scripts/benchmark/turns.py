@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmark.stamps import token_ms
 from sessiond.client import Client, Config, DecodeConfig, PrefixInput, Session, SessiondError
 from sessiond.v1.config_pb2 import LogitBias
-from sessiond.v1.context_pb2 import PrefixStatus, StreamChunk, SuffixStatus
+from sessiond.v1.context_pb2 import PrefixStatus, StreamChunk, SuffixStatus, Timings
 
 ROOM = 512
 """Tokens of a session's window beside what is put into it."""
@@ -32,8 +32,13 @@ class Turn:
     begun: float
     prefix: PrefixStatus = field(default_factory=PrefixStatus)
     suffix: SuffixStatus = field(default_factory=SuffixStatus)
+    prefix_at: float = 0.0
+    suffix_at: float = 0.0
+    """When the word came that prefix and suffix are there."""
     stamps: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
     """When chunks came, and with how many tokens."""
+    timings: Timings = field(default_factory=Timings)
+    """The daemon's own."""
     text: str = ""
     tokens: list[int] = field(default_factory=list[int])
     """The answer's."""
@@ -59,6 +64,8 @@ class Turn:
         self.ended = time.perf_counter()
         self.text += chunk.text
         self.tokens.extend(chunk.token_ids)
+        if chunk.HasField("summary"):
+            self.timings = chunk.summary.timings
         if chunk.token_ids:
             self.stamps.append((self.ended, len(chunk.token_ids)))
 
@@ -75,9 +82,9 @@ def complete(session: Session, suffix: str, config: DecodeConfig, prefix: Prefix
     turn = Turn(time.perf_counter())
     for event in session.complete(suffix, mode="replace", prefix=prefix, config=config, timeout=TURN_SECONDS):
         if event.HasField("prefix_status"):
-            turn.prefix = event.prefix_status
+            turn.prefix, turn.prefix_at = event.prefix_status, time.perf_counter()
         elif event.HasField("suffix_status"):
-            turn.suffix = event.suffix_status
+            turn.suffix, turn.suffix_at = event.suffix_status, time.perf_counter()
         else:
             turn.take(event.chunk)
     return turn
