@@ -14,6 +14,7 @@ holds all of them.
   worse than 1.05 times, at the median and at p95.
 - --check-exact K: at every K-th event the prefix is that of a fresh session, and holds what the files hold. With
   --deterministic each answer there is, token for token, that of a session which computes the whole prompt.
+- --disk: what the engine wrote to the disk is at most 1.1 times the KV that was new (see replay_disk.py).
 - --order: no questions; tokens computed again with the files ordered by volatility and by path. The files are chosen
   blindly here. With --model scripted-kv: and a wide window it takes seconds, as nothing is computed.
 
@@ -42,6 +43,7 @@ from compare_verdict import Outcome, missed, rounded, table
 from demo_daemon import last_words, own_daemon
 from replay_choice import Choice
 from replay_desk import SUFFIX_ROOM, Desk, Manner
+from replay_disk import DiskWatch
 from replay_git import Files, History, NoHistory
 from replay_order import two_orders
 from replay_plan import Habits, Step, day
@@ -136,10 +138,14 @@ def _lived(replay: Replay, asked: argparse.Namespace, folder: Path) -> Found:
     load, fault = OtherLoad(), ""
     with contextlib.ExitStack() as stack:
         desks: dict[str, Desk] = {}
+        disk: DiskWatch | None = None
         for name in ("hot", "not-hot") if asked.compare else ("hot",):
             client = stack.enter_context(_daemon(folder / name, asked.model, keep_hot=name == "hot"))
             if not asked.whole and replay.chosen is None:
                 replay.choose(client, asked.max_tokens, busiest=True)
+            if asked.disk and name == "hot":
+                disk = DiskWatch(folder / name)
+                stack.callback(disk.stop)
             scratch = replay.scratch(folder / name / "workspace")
             desks[name] = Desk(client, scratch, manner, keeps_hot=name == "hot")
             stack.callback(desks[name].close)
@@ -148,6 +154,7 @@ def _lived(replay: Replay, asked: argparse.Namespace, folder: Path) -> Found:
         except (SessiondError, TimeoutError) as error:
             fault = f"{type(error).__name__}: {error}"
         others = load.share()
+        traffic = disk.rest() if disk is not None else None
     days = {name: desk.day for name, desk in desks.items()}
     outcomes = {"hot": kept_hot(days["hot"], asked.think)}
     outcomes["hot"].fault = fault
@@ -155,6 +162,8 @@ def _lived(replay: Replay, asked: argparse.Namespace, folder: Path) -> Found:
     if asked.compare:
         outcomes["compare"] = compared(days["hot"], days["not-hot"], asked.think)
     outcomes["exact"] = exact(list(days.values()))
+    if traffic is not None:
+        outcomes["disk"] = traffic.outcome()
     return Found(outcomes, days)
 
 
@@ -237,6 +246,7 @@ def _arguments() -> argparse.Namespace:
     mode.add_argument("--order", action="store_true", help="the order of the files instead")
     parser.add_argument("--whole", action="store_true", help="all files, of which the daemon chooses")
     parser.add_argument("--deterministic", action="store_true", help="sessions whose answers are exact")
+    parser.add_argument("--disk", action="store_true", help="what is written to the disk, too")
     parser.add_argument("--think", type=float, default=5.0, help="seconds between a save and a question")
     numbers = {
         "commits": (20, 1, "commits that are replayed, the newest ones"),
@@ -253,6 +263,8 @@ def _arguments() -> argparse.Namespace:
     for name, (_, least, _) in numbers.items():
         if getattr(asked, name.replace("-", "_")) < least:
             parser.error(f"--{name} is at least {least}")
+    if asked.disk and asked.order:
+        parser.error("--order computes nothing that is worth writing: no --disk")
     if asked.whole and asked.order:
         parser.error("--order is about files that are in the prefix, not --whole")
     if not 0 <= asked.think <= 3600:

@@ -420,6 +420,7 @@ def test_a_day_is_replayed_at_two_daemons_and_nothing_is_stale(repository: Path)
         "--check-exact",
         "1",
         "--deterministic",
+        "--disk",
         "--seed",
         "3",
     )
@@ -435,6 +436,15 @@ def test_a_day_is_replayed_at_two_daemons_and_nothing_is_stale(repository: Path)
         tiers = ("reused_tokens", "restored_tokens", "prefilled_tokens")
         assert all(sum(turn[tier] for tier in tiers) == turn["prefix_tokens"] > 0 for turn in turns)
         assert not any(turn["prefilled_tokens"] for turn in turns if turn["kind"] == "plain")
+    disk = found["scenarios"]["disk"]
+    assert disk["written_tokens"] >= disk["new_tokens"] > 3_000
+    assert (
+        disk["process_bytes"] is None
+        or disk["process_bytes"] == 0
+        or disk["process_bytes"] > disk["kv_bytes"]
+    )
+    targets = [target for target in found["targets"] if target["scenario"] == "disk"]
+    assert [target["met"] for target in targets] == [True], "no KV is written twice"
     # A scripted backend's times mean nothing.
     assert done.returncode == any(not target["met"] for target in found["targets"])
 
