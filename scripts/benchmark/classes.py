@@ -49,6 +49,8 @@ class Desk:
     """Tokens of answers whose speed is measured."""
     version: Version = field(default_factory=lambda: Version({}, "", ()))
     """That everybody was asked about last."""
+    deeper: bool = False
+    """Whether there is a lesser depth, too: what takes longest is measured there alone."""
 
     def question(self, tokens: int = SUFFIX) -> Piece:
         """One that nobody has seen, about the version that stands."""
@@ -197,7 +199,7 @@ def decode_together(desk: Desk) -> Scenario:
 
 
 def restart(desk: Desk) -> Scenario:
-    """The program ended, and is there again. Ours is cold then, until there is a disk tier."""
+    """The program ended, and is there again."""
     row = desk.row("restart", "after a restart")
 
     def steps() -> Steps:
@@ -216,7 +218,7 @@ CLASSES: dict[str, Callable[[Desk], list[Scenario]]] = {
     "edit": lambda desk: [edit(desk, place, think=think) for place in PLACES for think in (False, True)],
     "branch": lambda desk: [branch(desk)],
     "decode": lambda desk: [decode_alone(desk), decode_together(desk)],
-    "crowd": lambda desk: [crowd(desk)],
+    "crowd": lambda desk: [] if desk.deeper else [crowd(desk)],
     "restart": lambda desk: [restart(desk)],
 }
 """By the names of `--classes`, in the order in which they are measured. The first makes the prefix, and is always done at

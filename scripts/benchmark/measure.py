@@ -146,7 +146,7 @@ def _desks(run: Run) -> list[Desk]:
             told = f"suffixes of {', '.join(missing)}" if lengths else "anything"
             run.note(f"{told} at {depth:,}: more than the model's window of {window:,} tokens")
         if lengths:
-            found.append(Desk(depth, run.versions, lengths, asked.clients, asked.answer))
+            found.append(Desk(depth, run.versions, lengths, asked.clients, asked.answer, deeper=bool(found)))
     return found
 
 
@@ -158,6 +158,8 @@ def _depths(run: Run) -> None:
     # What is beside the rows gets a tenth each.
     seconds = run.asked.seconds * (1 - 0.1 * len(extras)) - (time.monotonic() - run.began)
     budget, index = Budget(seconds, weights, time.monotonic()), 0
+    if len(desks) > 1 and "crowd" in run.asked.classes:
+        run.note("clients at once, at other depths than the least: peers would compute hours for them")
     for desk, scenarios in zip(desks, planned, strict=True):
         if not scenarios:
             continue
@@ -187,14 +189,16 @@ def _begun(run: Run, desk: Desk) -> Round:
     """All sides, ready for this depth. Ours comes first, as the others run the model as it does."""
     window = classes.window_of(desk.depth, desk.suffixes, desk.answer)
     others = classes.window_of(desk.depth, (classes.SUFFIX,), desk.answer)
-    return _ready(run, Work(f"{desk.depth}", window, desk.clients, others))
+    return _ready(run, Work(f"{desk.depth}", window, desk.clients, others), all_peers=not desk.deeper)
 
 
-def _ready(run: Run, work: Work) -> Round:
+def _ready(run: Run, work: Work, *, all_peers: bool = True) -> Round:
     run.progress.say(f"{work.name}: all sides start")
     round_ = Round(run.sides)
 
     def begin(side: Side) -> None:
+        if isinstance(side, PythonServer) and not all_peers:
+            raise NotMeasured("at the least depth alone, where it is measured in every row")
         if isinstance(side, Floor | LlamaServer | PythonServer):
             side.like(run.ours.runtime())
         side.begin(work)

@@ -224,6 +224,13 @@ def test_no_row_is_made_twice_and_every_row_is_filled(quick: bool) -> None:
         assert all(event.version.ids for _, event in steps) or scenario.kind != "cold"
 
 
+def test_what_takes_longest_is_measured_at_the_least_depth_alone() -> None:
+    def kinds(at: Desk) -> set[str]:
+        return {scenario.kind for scenario in scenarios(at, list(CLASSES), quick=False)}
+
+    assert kinds(desk()) - kinds(replace(desk(), deeper=True)) == {"crowd"}
+
+
 def test_a_repeat_leaves_files_that_the_next_can_go_on_with() -> None:
     at = desk()
     for scenario in scenarios(at, list(CLASSES), quick=False):
