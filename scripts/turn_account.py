@@ -80,12 +80,12 @@ def _measured(ours: Ours, floor: Floor, asked: argparse.Namespace) -> tuple[list
             if isinstance(side, Floor):
                 row["floor"] = side.turn(0, version, question, ANSWER).first_token_ms
             else:
-                row |= _stages(side.asked(0, version, question, ANSWER))
+                row |= stages(side.asked(0, version, question, ANSWER))
         rows.append(row)
     return rows[WARM_UP:], load.share()
 
 
-def _stages(turn: Turn) -> dict[str, float]:
+def stages(turn: Turn) -> dict[str, float]:
     """A turn in parts that add up to it."""
     whole = turn.first_token_ms
     until = [(at - turn.begun) * 1e3 for at in (turn.prefix_at, turn.suffix_at)]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from tests.client.every_error import EVERY_ERROR
@@ -44,9 +45,12 @@ def test_the_catalog_says_what_the_commands_say() -> None:
 
 @pytest.mark.parametrize("name", list(CATALOG))
 def test_each_command_has_help_and_json(name: str) -> None:
-    done = CliRunner().invoke(cli, [name, "--help"])
-    assert done.exit_code == 0
-    assert "--json" in done.output
+    command = cli.get_command(cli.make_context("sessionctl", ["status"]), name)
+    inner = list(command.commands) if isinstance(command, click.Group) else []
+    for called in [[name, each] for each in inner] or [[name]]:
+        done = CliRunner().invoke(cli, [*called, "--help"])
+        assert done.exit_code == 0
+        assert "--json" in done.output
 
 
 @pytest.mark.parametrize(
@@ -137,6 +141,26 @@ def test_ask_streams_text(run: Run, daemon: FakeDaemon, tmp_path: Path) -> None:
     assert asked.suffix.messages.messages[0].content == "why so?"
     assert asked.suffix.mode == context_pb2.SUFFIX_MODE_REPLACE
     assert (asked.config.max_tokens, asked.config.temperature) == (5, 0.5)
+
+
+def test_ask_says_what_the_answer_has_to_follow(run: Run, daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.answers["Complete"] = turn("x")
+    grammar, schema = tmp_path / "g.gbnf", tmp_path / "s.json"
+    grammar.write_text('root ::= "ä"\n')
+    schema.write_text("{}")
+    for options, field, value in (
+        (["--grammar", str(grammar)], "grammar", 'root ::= "ä"\n'),
+        (["--json-schema", str(schema)], "json_schema", "{}"),
+        (["--choice", "yes", "--choice", "no"], "choices", ["yes", "no"]),
+        (["--logprobs", "3"], "logprobs", 3),
+    ):
+        assert run("ask", "--no-workspace", *options, "why?").exit_code == 0
+        assert getattr(daemon.requests[-1].config, field) == value
+
+
+def test_ask_takes_one_rule_for_an_answer(run: Run, tmp_path: Path) -> None:
+    assert run("ask", "--grammar", str(tmp_path / "none"), "why?").exit_code == 2
+    assert run("ask", "--grammar", "-", "--choice", "a", "why?").exit_code == 2
 
 
 def test_ask_streams_one_object_a_line(run: Run, daemon: FakeDaemon) -> None:

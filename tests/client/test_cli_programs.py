@@ -57,12 +57,16 @@ def test_where_a_connection_ends_in_an_error_stderr_is_the_error_alone(tmp_path:
     goaway = (8).to_bytes(3) + b"\x07\x00" + bytes(4) + every_stream + (2).to_bytes(4)  # an internal error
 
     def refuse(listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                with listener.accept()[0] as connection:
-                    connection.sendall(settings)
-                    connection.recv(65_536)
-                    connection.sendall(goaway)
+        while True:
+            try:
+                connection = listener.accept()[0]
+            except OSError:
+                return
+            # Who hangs up first is refused too, and the next one must find somebody here.
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(settings)
+                connection.recv(65_536)
+                connection.sendall(goaway)
 
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
