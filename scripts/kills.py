@@ -13,8 +13,8 @@ anybody goes on:
 - of the tokens of these prefixes whose KV stood in the folder's files when the kill fell, 95% come back without a prefill.
 
 A call may fail with SESSION_FATAL, SESSION_UNAVAILABLE or a broken connection once somebody was killed, and in no other way.
-Texts of sessions differ from their first token on. With --alike they begin with the same tokens, as frames make them: then
-an entry that begins before where they part comes back for the first of them alone.
+Texts of sessions begin with the same few tokens, as frames make them, so that what is on the disk for each begins before where
+they part. With --apart they differ from their first token on.
 
 With the scripted backend (the default) 200 kills take some fifteen minutes; --model "" is the embedded model. Prints one JSON
 object; status 1 if a target was missed.
@@ -104,7 +104,7 @@ class Kills:
         seed: int,
         targets: Sequence[Target] = TARGETS,
         *,
-        alike: bool = False,
+        alike: bool = True,
     ) -> None:
         """`targets` are killed in turn; `alike` is as in `Shelf`."""
         self._folder, self._model, self._kills, self._targets = folder, model, kills, targets
@@ -239,14 +239,16 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS, help="in turn")
-    parser.add_argument("--alike", action="store_true", help="all texts begin with the same tokens")
+    parser.add_argument("--apart", action="store_true", help="no two texts begin with the same token")
     parser.add_argument("--model", default=MODEL, help=f"name or path; empty is the embedded one ({MODEL})")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sd-", ignore_cleanup_errors=True) as name:
         try:
-            kills = Kills(Path(name), asked.model, asked.kills, asked.seed, asked.targets, alike=asked.alike)
+            kills = Kills(
+                Path(name), asked.model, asked.kills, asked.seed, asked.targets, alike=not asked.apart
+            )
             seen = kills.run()
         except (SessiondError, TimeoutError) as error:
             sys.stderr.write(f"kills: {error}\nThe end of the daemon's log:\n{last_words(Path(name))}\n")

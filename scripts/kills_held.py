@@ -131,7 +131,7 @@ class Held:
 class Shelf:
     """All sessions that are held, by whom. `alike` has all texts begin with the same tokens."""
 
-    def __init__(self, *, alike: bool = False) -> None:
+    def __init__(self, *, alike: bool = True) -> None:
         self._marks = itertools.cycle("#" if alike else string.ascii_letters)
         self.lock = threading.Lock()
         self.hands: list[list[Held]] = []

@@ -379,6 +379,7 @@ else:
     ("die", "extra_buffers", "status", "said"),
     [
         ("SIGSEGV@load", "on", -signal.SIGSEGV, []),
+        ("SIGSEGV@restore", "on", 0, ["loaded"] + ["decoded"] * 4),
         ("SIGSEGV@first-decode", "on", -signal.SIGSEGV, ["loaded"]),
         ("SIGSEGV@first-decode", "off", 0, ["loaded"] + ["decoded"] * 4),
         ("SIGKILL@decode:3", "off", -signal.SIGKILL, ["loaded", "decoded", "decoded"]),

@@ -66,6 +66,21 @@ def test_a_running_answer_may_end_within_the_grace(folder: Path) -> None:
         assert daemon.wait() == 0
 
 
+def test_a_stop_that_reaches_all_processes_keeps_the_grace(folder: Path) -> None:
+    with Daemon(folder, "scripted-kv:num_ctx=512,step_ms=50", "--stop-grace", "20") as daemon:
+        session = daemon.client.open_session()
+        session.ensure_prefix("xx")
+        with session.decode(max_tokens=30, logit_bias=never_ending(daemon.client)) as chunks:
+            got = list(next(chunks).token_ids)
+            for pid in (daemon.engine_pid(), daemon.process.pid):
+                os.kill(pid, signal.SIGTERM)
+            for chunk in chunks:
+                got += chunk.token_ids
+        assert len(got) == 30
+        assert daemon.wait() == 0
+        assert not daemon.records("engine.died")
+
+
 def test_an_answer_that_outlasts_the_grace_is_cut_off(folder: Path) -> None:
     with Daemon(folder, "scripted-kv:num_ctx=4096,step_ms=50", "--stop-grace", "0.5") as daemon:
         session = daemon.client.open_session()

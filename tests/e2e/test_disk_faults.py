@@ -22,8 +22,6 @@ from sessiond.daemon.engine.disk.keys import pack_fields, unpack_fields
 from sessiond.v1.context_pb2 import PrefixStatus
 
 MODEL = "scripted-kv:num_ctx=4096,step_ms=2"
-TALKATIVE = ("--log-level", "debug")
-"""What an engine says is a line of that level."""
 ORACLE = Oracle(MODEL, 4096)
 TEXT = "The quick brown fox jumps over the lazy dog. " * 40
 OTHER = "Pack my box with five dozen liquor jugs, and then some. " * 40
@@ -45,11 +43,11 @@ def _entries(daemon: Daemon) -> list[Path]:
 
 
 def _says(daemon: Daemon, words: str) -> None:
-    """It is in the log, once the engine's words have come through."""
+    """It is a warning of the log, once the engine's words have come through."""
 
     def said() -> bool:
         return any(
-            "disk tier: " in each["line"] and words in each["line"] for each in daemon.records("engine.says")
+            each["level"] == "warning" and words in each["line"] for each in daemon.records("disk.says")
         )
 
     eventually(said, f"the log says: {words}")
@@ -106,7 +104,7 @@ def test_on_a_full_disk_it_answers_and_keeps_nothing(folder: Path) -> None:
     state.mkdir(mode=0o700)
     mount = ["mount", "-t", "tmpfs", "-o", "size=512k,mode=700", "tmpfs", str(state)]
     with _done(mount, ["umount", "-l", str(state)]):
-        with Daemon(folder, MODEL, *TALKATIVE) as daemon:
+        with Daemon(folder, MODEL) as daemon:
             _asked(daemon)
             with (state / "others").open("wb", buffering=0) as others, contextlib.suppress(OSError):
                 while others.write(bytes(4096)):
@@ -116,13 +114,13 @@ def test_on_a_full_disk_it_answers_and_keeps_nothing(folder: Path) -> None:
                 _asked(daemon, OTHER)
             _says(daemon, "there is no room for")
             assert _entries(daemon) == []
-        with Daemon(folder, MODEL, *TALKATIVE) as daemon:  # nor does a full disk keep it from beginning
+        with Daemon(folder, MODEL) as daemon:  # nor does a full disk keep it from beginning
             status = _asked(daemon)
             assert status.prefilled_tokens == status.prefix_tokens
 
 
 def test_a_write_that_fails_is_told_and_nothing_is_there_by_half(folder: Path) -> None:
-    with Daemon(folder, MODEL, *TALKATIVE) as daemon:
+    with Daemon(folder, MODEL) as daemon:
         daemon.client.model()
         resource.prlimit(daemon.engine_pid(), resource.RLIMIT_FSIZE, (4000, 4000))
         assert _asked(daemon).prefilled_tokens > 0
@@ -138,7 +136,7 @@ def test_a_write_that_fails_is_told_and_nothing_is_there_by_half(folder: Path) -
 
 
 def test_a_folder_that_became_read_only_is_read(left: Path) -> None:
-    with Daemon(left, MODEL, *TALKATIVE) as daemon:
+    with Daemon(left, MODEL) as daemon:
         daemon.client.model()
         before = _entries(daemon)
         folders = [place for name in ("entries", "new") for place in left.glob(f"state/kv/*/{name}")]
@@ -152,7 +150,7 @@ def test_a_folder_that_became_read_only_is_read(left: Path) -> None:
 def test_a_folder_that_was_read_only_before_it_began_is_done_without(left: Path) -> None:
     with (
         _unwritable(*left.glob("state/kv/*"), *left.glob("state/kv/*/*/")),
-        Daemon(left, MODEL, *TALKATIVE) as daemon,
+        Daemon(left, MODEL) as daemon,
     ):
         for text in (TEXT, OTHER):
             _asked(daemon, text)
@@ -161,7 +159,7 @@ def test_a_folder_that_was_read_only_before_it_began_is_done_without(left: Path)
 
 @pytest.mark.parametrize("what", ["state/kv", "state"])
 def test_a_folder_that_is_removed_under_it_is_done_without(folder: Path, what: str) -> None:
-    with Daemon(folder, MODEL, *TALKATIVE) as daemon:
+    with Daemon(folder, MODEL) as daemon:
         _asked(daemon)
         _written(daemon)
         shutil.rmtree(folder / what)
@@ -215,7 +213,7 @@ def _damage(path: Path) -> None:
 def test_entries_that_are_not_ours_are_misses(left: Path, harm: Callable[[Path], None], words: str) -> None:
     for path in left.glob("state/kv/*/entries/*"):
         harm(path)
-    with Daemon(left, MODEL, *TALKATIVE) as daemon:
+    with Daemon(left, MODEL) as daemon:
         status = _asked(daemon)
         assert status.prefilled_tokens == status.prefix_tokens
         _says(daemon, words)

@@ -95,7 +95,7 @@ def test_a_feature_that_is_missing_is_missing_all_the_same(daemon: Daemon) -> No
     session = daemon.client.open_session()
     _kill(daemon)
     with pytest.raises(UnsupportedFeature):
-        list(session.decode(max_tokens=1, grammar="root ::= 'x'"))
+        session.prefill_suffix(fim=("a", "b"))
 
 
 def test_watchers_hear_of_the_death_and_of_the_next_engine_and_go_on(daemon: Daemon) -> None:

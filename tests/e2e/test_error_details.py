@@ -15,8 +15,8 @@ from tests.e2e.wire import RPCS, info_of, send, status_of
 from sessiond.client import Session
 from sessiond.v1 import errors_pb2
 from sessiond.v1 import session_service_pb2 as pb
-from sessiond.v1.config_pb2 import Config, DecodeConfig
-from sessiond.v1.context_pb2 import ContextManifest, PrefixInput, SuffixInput
+from sessiond.v1.config_pb2 import Config
+from sessiond.v1.context_pb2 import ContextManifest, FimInput, PrefixInput, SuffixInput
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +78,14 @@ def test_manifest_mismatch_of_very_many_fields_still_arrives(daemon: Daemon, ses
 
 
 def test_unsupported_feature(daemon: Daemon, session: Session) -> None:
-    request = pb.DecodeRequest(name=session.name, config=DecodeConfig(logprobs=1))
-    status, told = _fails(daemon, "Decode", request, grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED_FEATURE")
-    assert told == {"feature": "logprobs", "backend": "scripted-kv"}
+    request = pb.PrefillSuffixRequest(name=session.name, suffix=SuffixInput(fim=FimInput(before="x")))
+    status, told = _fails(
+        daemon, "PrefillSuffix", request, grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED_FEATURE"
+    )
+    assert told == {"feature": "fim", "backend": "scripted-kv"}
     detail = errors_pb2.UnsupportedFeature()
     assert status.details[1].Unpack(detail)
-    assert (detail.feature, detail.backend) == ("logprobs", "scripted-kv")
+    assert (detail.feature, detail.backend) == ("fim", "scripted-kv")
 
 
 def test_session_not_found(daemon: Daemon) -> None:

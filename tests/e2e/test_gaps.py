@@ -15,11 +15,6 @@ from sessiond.v1.config_pb2 import SPECULATION_OFF
 from sessiond.v1.errors_pb2 import UnsupportedFeature as Detail
 
 ASKS: dict[str, tuple[Callable[[Session], Any], str]] = {
-    "grammar": (lambda session: list(session.decode(grammar="root ::= [a-z]")), "grammar"),
-    "json_schema": (lambda session: list(session.decode(json_schema="{}")), "grammar"),
-    "choices": (lambda session: list(session.decode(choices=["a", "b"])), "grammar"),
-    "logprobs": (lambda session: list(session.decode(logprobs=3)), "logprobs"),
-    "grammar in a turn": (lambda session: list(session.complete("x", grammar="root ::= [a-z]")), "grammar"),
     "fim": (lambda session: session.prefill_suffix(fim=("a", "b")), "fim"),
     "fim in a turn": (lambda session: list(session.complete(fim=("a", "b"))), "fim"),
 }
@@ -57,8 +52,8 @@ def test_services_to_come(daemon: Daemon, rpc: Rpc) -> None:
 
 def test_capabilities_do_not_promise_the_gaps(client: Client) -> None:
     able = client.model().capabilities
-    assert able.session and able.fork
-    assert not any((able.embed, able.grammar, able.logprobs, able.fim))
+    assert able.session and able.fork and able.grammar and able.logprobs
+    assert not any((able.embed, able.fim))
 
 
 def test_speculation_changes_nothing(session: Session) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.e2e.daemon import Daemon, eventually, short_folder
 
-from sessiond.client import InvalidInput, Session, SessionNotFound, UnsupportedFeature
+from sessiond.client import DecodeConfig, InvalidInput, Session, SessionNotFound, UnsupportedFeature
 
 SECRET = "Quetzalcoatl-sleeps"
 
@@ -63,13 +63,13 @@ def test_errors_are_logged_with_code_and_reason(chatty: Daemon) -> None:
     with pytest.raises(UnsupportedFeature):
         chatty.client.functions()
     with pytest.raises(UnsupportedFeature):
-        list(session.decode(logprobs=1))
+        session.prefill_suffix(fim=("a", "b"))
     told = [(line["method"], line["code"], line["reason"]) for line in _new_lines(chatty, before, 4)]
     assert told == [
         ("SessionService/GetSession", "NOT_FOUND", "SESSION_NOT_FOUND"),
         ("SessionService/EnsurePrefix", "INVALID_ARGUMENT", "INVALID_INPUT"),
         ("FunctionService/ListFunctions", "UNIMPLEMENTED", "UNSUPPORTED_FEATURE"),
-        ("SessionService/Decode", "UNIMPLEMENTED", "UNSUPPORTED_FEATURE"),
+        ("SessionService/PrefillSuffix", "UNIMPLEMENTED", "UNSUPPORTED_FEATURE"),
     ]
 
 
@@ -110,8 +110,14 @@ def test_no_word_of_a_prompt_is_logged(chatty: Daemon) -> None:
 
 
 def _fails_to_decode(session: Session) -> None:
-    with pytest.raises(UnsupportedFeature):
-        list(session.decode(grammar=SECRET))
+    for wrong in (
+        DecodeConfig(grammar=SECRET),
+        DecodeConfig(grammar=f"root ::= {SECRET}"),
+        DecodeConfig(json_schema=f'{{"{SECRET}": 1}}'),
+    ):
+        with pytest.raises(InvalidInput):
+            list(session.decode(wrong))
+    list(session.decode(choices=[SECRET], max_tokens=1))
     with pytest.raises(UnsupportedFeature):
         session.prefill_suffix(fim=(SECRET, SECRET))
 

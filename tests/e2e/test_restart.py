@@ -200,3 +200,20 @@ def _opened_early(daemon: Daemon) -> Session | None:
         return _open(daemon, None)
     except SessionUnavailable:
         return None
+
+
+def test_an_entry_on_the_disk_that_kills_two_engines_is_left_out_by_the_third(folder: Path) -> None:
+    model, text, config = (
+        "scripted-kv:num_ctx=512,die=SIGSEGV@restore",
+        "xyz" * 90,
+        Config(prompt_format="raw"),
+    )
+    with Daemon(folder, model) as first:
+        cold = first.client.open_session(key="mine", config=config).ensure_prefix(text).status
+    with Daemon(folder, model) as second:
+        session = second.client.open_session(key="mine", config=config)
+        status = session.ensure_prefix(text).status
+        assert (status.prefilled_tokens, status.restored_tokens) == (cold.prefix_tokens, 0)
+        assert status.manifest_digest == cold.manifest_digest
+        assert [("SIGSEGV" in each["cause"]) for each in second.records("engine.died")] == [True, True]
+        assert _said(session)

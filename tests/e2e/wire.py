@@ -25,8 +25,6 @@ from sessiond.v1.status import DOMAIN, from_status
 MARK = "MARK-THE-PLACE"
 """Stands in a request where a test puts something else."""
 
-GRAMMAR_FIELDS = ("grammar", "json_schema", "choices")
-
 
 @dataclass(frozen=True)
 class Rpc:

@@ -7,7 +7,7 @@
     ├── SessionNotFound      no such session
     ├── SessionClosed        it was closed
     ├── SessionBusy          a turn is running on it
-    ├── SessionFatal         the backend died under it
+    ├── SessionFatal         the backend died in a turn that cannot be sent again
     ├── SessionUnavailable   no backend, or it is starting
     ├── InvalidInput         malformed, each field named
     └── PermissionDenied     outside the workspace, or a bad token

@@ -136,7 +136,9 @@ Global___UnsupportedFeature: _TypeAlias = UnsupportedFeature  # noqa: Y015
 
 @_typing.final
 class SessionFatal(_message.Message):
-    """SESSION_FATAL: the backend died under the session."""
+    """SESSION_FATAL: the backend died in mid-answer, or again and again in one turn, and the session stands at its prefix; or the
+    session is over (SESSION_STATE_FATAL), since its model changed meanwhile.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -36,7 +36,9 @@ class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionS
     SESSION_STATE_CLOSED: _SessionState.ValueType  # 3
     """It was closed."""
     SESSION_STATE_FATAL: _SessionState.ValueType  # 4
-    """The backend died under it."""
+    """It is over: when its backend was started again after a death, the model had changed, so that its tokens mean something
+    else. Open it again.
+    """
 
 class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
     """What a session can do now."""
@@ -50,7 +52,9 @@ SESSION_STATE_BUSY: SessionState.ValueType  # 2
 SESSION_STATE_CLOSED: SessionState.ValueType  # 3
 """It was closed."""
 SESSION_STATE_FATAL: SessionState.ValueType  # 4
-"""The backend died under it."""
+"""It is over: when its backend was started again after a death, the model had changed, so that its tokens mean something
+else. Open it again.
+"""
 Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
 
 @_typing.final

@@ -163,3 +163,55 @@ def test_without_room_nothing_of_a_piece_is_loaded(kv: KvBench) -> None:
     context.drop(1)
     context.load(0, piece, 20)
     kv.assert_as_fresh(context, prefill(context, 0, tokens[-1:]), tokens)
+
+
+@pytest.mark.parametrize("has", [31, 32, 99])
+def test_of_a_piece_that_begins_too_early_the_rest_is_loaded(kv: KvBench, has: int) -> None:
+    """Also behind a branch's own cells, and where a context has one sequence and puts cells in order."""
+    tokens = tokens_of(kv.model, 101)
+    first, second = kv.open_exact(), kv.open_exact()
+    prefill(first, 0, tokens[:-1])
+    second.load(0, first.save(0, 0, has))
+    second.load(0, first.save(0, 30), has, has - 30)
+    assert second.save(0) == first.save(0)
+    kv.assert_as_fresh(second, prefill(second, 0, tokens[-1:]), tokens)
+
+
+def test_what_is_skipped_of_a_piece_takes_no_cells_and_changes_none(kv: KvBench) -> None:
+    context, tokens = kv.open(num_ctx=256), tokens_of(kv.model, 200)
+    prefill(context, 0, tokens)
+    piece, whole = context.save(0, 100), context.save(0)
+    assert context.truncate(0, 150)
+    prefill(context, 1, tokens_of(kv.model, context.cells - 200, "in another way "))
+    context.load(0, piece, 150, 50)
+    assert context.save(0) == whole
+    context.drop(1)
+    prefill(context, 0, tokens_of(kv.model, context.cells - 200))  # no cell was left behind
+
+
+def test_only_what_a_piece_has_is_skipped(kv: KvBench) -> None:
+    context = kv.open()
+    prefill(context, 0, tokens_of(kv.model, 60))
+    piece = context.save(0, 20, 40)
+    for start, skip in ((60, 40), (60, 61), (60, -1), (60, 20), (60, 0)):
+        with pytest.raises(BackendError):
+            context.load(0, piece, start, skip)
+        assert context.end(0) == 60
+    assert context.truncate(0, 40)
+    context.load(0, piece, 40, 20)
+    assert context.end(0) == 40
+
+
+@pytest.mark.parametrize("flash_attn", [False, True])
+@pytest.mark.parametrize("cache", ["f16", "q8_0"])
+def test_however_values_are_laid_out_the_rest_of_a_piece_is_loaded(
+    kv: KvBench, flash_attn: bool, cache: str
+) -> None:
+    """Without flash attention, those of one number of all cells stand together."""
+    if cache != "f16" and not flash_attn:
+        pytest.skip("quantized values need flash attention")
+    first, second = (kv.open(flash_attn=flash_attn, kv_cache_type=cache) for _ in range(2))
+    prefill(first, 0, tokens_of(kv.model, 100))
+    second.load(0, first.save(0, 0, 70))
+    second.load(0, first.save(0, 30), 70, 40)
+    assert second.save(0) == first.save(0)

@@ -131,3 +131,14 @@ def test_without_room_nothing_is_loaded(kv: KvBench) -> None:
     context.drop(1)
     context.load(0, state)
     kv.assert_as_fresh(context, prefill(context, 0, tokens[-1:]), tokens)
+
+
+def test_of_a_state_that_comes_whole_nothing_is_skipped(kv: KvBench) -> None:
+    if kv.cuts:
+        pytest.skip("a part of it does")
+    context, tokens = kv.open(), tokens_of(kv.model, 40)
+    prefill(context, 0, tokens)
+    state = context.save(0)
+    with pytest.raises(Unsupported):
+        context.load(0, state, 40, 20)
+    assert context.save(0) == state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from sessiond.daemon.engine.process import EngineDied
 from sessiond.v1.errors import SessionUnavailable
 
 FAULT = EngineDied("the engine was ended by signal SIGSEGV", 11)
-KILL = EngineDied("the engine was ended by signal SIGKILL", 9)
 
 
 @pytest.fixture
@@ -57,8 +57,10 @@ def test_a_load_that_came_to_its_end_begins_anew(key: EngineKey) -> None:
     killed.check(key, stamp_of(key))
 
 
-def test_a_kill_from_outside_is_no_file_s_fault(key: EngineKey) -> None:
-    _killed(key, KILL, KILL, KILL).check(key, stamp_of(key))
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_kill_from_outside_is_no_file_s_fault(key: EngineKey, number: signal.Signals) -> None:
+    kill = EngineDied(f"the engine was ended by signal {number.name}", number)
+    _killed(key, kill, kill, kill).check(key, stamp_of(key))
 
 
 @pytest.mark.parametrize("name", ["model.gguf", "lora.gguf"])

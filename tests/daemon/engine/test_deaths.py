@@ -58,12 +58,34 @@ def test_a_wait_passes(deaths: Deaths, clock: Clock) -> None:
 def test_a_time_without_death_begins_a_new_row(deaths: Deaths, clock: Clock, row: int, calm_s: float) -> None:
     for _ in range(row):
         deaths.died("x")
-    clock.now += deaths.wait_s + calm_s - 0.1  # to wait is not to live
+    clock.now += deaths.wait_s  # to wait is not to live
+    deaths.stood()
+    clock.now += calm_s - 0.1
     before = deaths.is_past
     clock.now += 0.2
     assert (before, deaths.is_past) == (False, True)
     deaths.died("x")
     assert (deaths.row, deaths.wait_s) == (1, 0)
+
+
+def test_time_in_which_it_loads_is_no_calm(deaths: Deaths, clock: Clock) -> None:
+    waits: list[float] = []
+    for _ in range(FREE + 3):
+        clock.now += deaths.wait_s + 10 * CALM_S
+        deaths.stood()
+        clock.now += 1
+        deaths.died("x")
+        waits.append(deaths.wait_s)
+    assert waits == [0.0] * FREE + [1, 2, 4]
+
+
+def test_while_none_stands_no_row_ends(deaths: Deaths, clock: Clock) -> None:
+    for _ in range(FREE + 1):
+        deaths.died("x")
+    clock.now += 1000 * MOST_S
+    assert not deaths.is_past
+    deaths.died("x")
+    assert (deaths.row, deaths.wait_s) == (FREE + 2, 2)
 
 
 def test_it_says_how_many_of_what_and_when(deaths: Deaths, clock: Clock) -> None:

@@ -23,14 +23,17 @@ from sessiond.adapters.base import (
 )
 from sessiond.adapters.scripted.cells import CELL_BYTES
 from sessiond.daemon.engine import wire
-from sessiond.daemon.engine.arenas import Arenas, Disk
+from sessiond.daemon.engine.allowance import Allowance
+from sessiond.daemon.engine.arenas import CHECKED_EVERY_S, LEFT_S, PASSING_SHARE, Arenas, Disk
 from sessiond.daemon.engine.disk import DiskTier
 from sessiond.daemon.engine.disk.keys import LEAST
+from sessiond.daemon.engine.disk.writer import HELD_PAUSE_S
+from sessiond.daemon.engine.disk_link import DiskLink
 from sessiond.daemon.engine.kv_arena import KvArena
 from sessiond.daemon.engine.loop import Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
 from sessiond.daemon.engine.schedule import Rank
-from sessiond.daemon.engine.work import FETCH_PATIENCE_S, Reuse, Work
+from sessiond.daemon.engine.work import FETCH_PATIENCE_S, Receive, Reuse, Work
 
 WINDOW = 2048
 _PATIENCE_S = 20.0
@@ -57,10 +60,11 @@ class _Engine:
         queue_bytes: int = 1 << 28,
     ) -> None:
         self.said: list[str] = []
+        self.told: list[wire.AnyEvent] = []
         self.loop = Loop()
         self.disk = DiskTier(folder, 1 << 30, self.said.append, keep_free=0, queue_bytes=queue_bytes)
         kept = Disk(self.disk, loading or ModelSettings(), user, lambda: self.loop.call(lambda: None))
-        self.arenas = Arenas(load(model), MemoryTier(1 << 20), lambda _told: None, kept)
+        self.arenas = Arenas(load(model), MemoryTier(1 << 20), self.told.append, kept)
         assert self.disk.wait_open(_PATIENCE_S)
         self._driven = Driven(self.loop)
 
@@ -93,9 +97,21 @@ class _Engine:
         return outcome.value
 
     def tree(self, branch: str) -> Any:
+        return self.kv(branch)._tree
+
+    def kv(self, branch: str) -> KvArena:
         arena = self.arenas.of(branch)
         assert isinstance(arena, KvArena)
-        return arena._tree
+        return arena
+
+    def link(self, branch: str) -> DiskLink:
+        link = self.kv(branch)._disk
+        assert link is not None
+        return link
+
+    def gone(self) -> list[str]:
+        """Arenas that were given back."""
+        return [each.arena for each in self.told if isinstance(each, wire.ArenaState) and each.gone]
 
     def end(self) -> None:
         assert self.arenas.flush(_PATIENCE_S)
@@ -143,6 +159,90 @@ def test_where_the_ways_part_the_rest_is_computed(folder: Path) -> None:
     third.end()
 
 
+_SHARED = 5
+"""Tokens with which texts begin alike, as a chat template has them: too few to be an entry."""
+_OTHER = [*LONG[:_SHARED], *([11 * index % 199 + 1 for index in range(595)])]
+
+
+@pytest.mark.parametrize("model", ["scripted-kv:", "scripted-kv:max_sequences=1"])
+def test_of_an_entry_that_begins_before_where_the_ways_parted_the_rest_comes_back(
+    folder: Path, model: str
+) -> None:
+    first = _Engine(folder, model=model)
+    for branch, tokens in (("one", LONG), ("two", _OTHER)):
+        first.open(branch)
+        first.advance(branch, tokens)
+        assert first.arenas.flush(_PATIENCE_S)
+    first.end()
+    second = _Engine(folder, model=model)
+    second.open("one")
+    second.open("two")
+    assert second.advance("one", LONG).prefilled == 0
+    reuse = second.advance("two", _OTHER)
+    assert (reuse.reused, reuse.restored, reuse.prefilled) == (_SHARED, len(_OTHER) - _SHARED, 0)
+    assert second.logits("two", _OTHER) == fresh_logits(_OTHER)
+    assert second.logits("one", LONG) == fresh_logits(LONG)
+    second.end()
+    assert second.said == [] and second.disk.facts().counts.written == 0
+
+
+def test_of_an_entry_that_begins_too_early_and_goes_another_way_the_middle_comes_back(folder: Path) -> None:
+    _leave_on_disk(folder)
+    second = _Engine(folder)
+    second.open("one")
+    second.advance("one", LONG[:100])  # the entry is brought back whole, and its rest is given up again
+    tree = second.tree("one")
+    tree.evict_all()
+    for gone in list(tree.tips["one"].children.values()):
+        tree.discard(gone)
+    assert tree.cells.used == 100
+    other = [*LONG[:200], *([3] * 30)]
+    reuse = second.advance("one", other)
+    assert (reuse.reused, reuse.restored, reuse.prefilled) == (100, 100, 30)
+    assert second.logits("one", other) == fresh_logits(other)
+    second.end()
+
+
+def test_an_entry_counts_for_what_it_brings_and_not_for_all_that_is_read(folder: Path) -> None:
+    _leave_on_disk(folder)
+    second = _Engine(folder)
+    second.open("one")
+    asked = list[tuple[int, int]]()
+
+    def pays(brings: int, has: int) -> bool:
+        asked.append((brings, has))
+        return brings > 100
+
+    found = second.link("one").nearest(LONG, 200, set(), pays)
+    assert asked == [(56, 256), (256, 256)] and found is not None and found.start == 256
+    second.disk.close()
+
+
+@pytest.mark.parametrize(
+    "stands",
+    [
+        pytest.param([3] * 40, id="another way"),
+        pytest.param([*LONG[:39], 3], id="another token before it"),
+        pytest.param(LONG[:256], id="all of it"),
+    ],
+)
+def test_what_does_not_go_on_from_where_a_branch_stands_is_not_taken(folder: Path, stands: list[int]) -> None:
+    _leave_on_disk(folder)
+    second = _Engine(folder)
+    second.open("one")
+    arena, store = second.kv("one"), second.disk._store
+    found = second.disk.ahead(second.link("one").space, LONG, 0)[0]
+    payload = store.get(found) if store is not None else None
+    assert payload is not None
+    arena._reach._disk = None  # nothing comes back by itself
+    second.advance("one", stands)
+    wish = Receive("one", LONG, found, payload, 0.0)
+    assert arena.compute([wish], ["one"]) == [None] and wish.tried
+    assert second.tree("one").cells.used == len(stands)
+    assert second.logits("one", stands) == fresh_logits(stands)
+    second.disk.close()
+
+
 def test_an_idle_engine_writes_bit_by_bit_and_nothing_twice(folder: Path) -> None:
     engine = _Engine(folder)
     engine.open("one")
@@ -153,6 +253,7 @@ def test_an_idle_engine_writes_bit_by_bit_and_nothing_twice(folder: Path) -> Non
     while engine.arenas.idle() != 60.0 or engine.disk.facts().waiting_bytes:
         assert time.monotonic() < until
         time.sleep(0.001)
+    assert engine.disk.flush(_PATIENCE_S)  # the last one may be under way
     facts = engine.disk.facts()
     assert facts.entries >= 5
     cell = engine.arenas.of("one").cell_bytes
@@ -206,7 +307,7 @@ def test_what_is_written_is_what_a_fresh_context_has_there(
 
 
 def _check_entries(engine: _Engine, ways: list[list[int]]) -> None:
-    link, store, seen = engine.arenas.of("0")._disk, engine.disk._store, 0  # type: ignore[attr-defined]  # a KvArena's
+    link, store, seen = engine.link("0"), engine.disk._store, 0
     assert store is not None
     for way in ways:
         fresh = kv_context(load("scripted-kv:"), num_ctx=WINDOW, num_batch=WINDOW)
@@ -341,6 +442,121 @@ def test_a_parked_arena_is_written_too(folder: Path) -> None:
     second = _Engine(folder)
     second.open("one")
     assert second.advance("one", LONG).prefilled == 0
+    second.end()
+
+
+# ---- an arena without branches
+
+
+def test_what_the_last_branch_leaves_is_written_before_its_arena_goes(folder: Path) -> None:
+    first = _Engine(folder)
+    first.open("one")
+    first.advance("one", LONG)
+    first.arenas.close("one")
+    assert first.gone() == []
+    _within(lambda: first.arenas.idle() is None)
+    assert first.gone() == ["it"]
+    first.end()
+    second = _Engine(folder)
+    second.open("one")
+    assert second.advance("one", LONG).prefilled == 0
+    second.end()
+
+
+def test_who_opens_an_arena_that_is_about_to_go_finds_all_of_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = _Engine(folder)
+    engine.open("one")
+    engine.advance("one", LONG)
+    engine.arenas.close("one")
+    engine.open("two")
+    reuse = engine.advance("two", LONG)
+    assert (reuse.reused, reuse.prefilled) == (len(LONG), 0)
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + LEFT_S)
+    engine.arenas.after_turn(())
+    _within(lambda: engine.arenas.idle() == CHECKED_EVERY_S)
+    assert engine.gone() == [] and engine.logits("two", LONG) == fresh_logits(LONG)
+    engine.disk.close()
+
+
+def test_an_arena_without_branches_goes_when_its_time_is_over_though_others_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = _Engine(folder)
+    engine.open("one")
+    engine.open("two", arena="other")
+    engine.advance("one", LONG)
+    engine.arenas.close("one")
+    engine.arenas.after_turn({"two"})
+    assert engine.gone() == []
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + LEFT_S)
+    engine.arenas.after_turn({"two"})
+    assert engine.gone() == ["it"]
+    engine.disk.close()
+
+
+def test_an_arena_without_branches_goes_when_its_memory_is_wanted(folder: Path) -> None:
+    engine = _Engine(folder)
+    for word, arena in enumerate("abc", 1):
+        engine.open("one", arena=arena)
+        engine.advance("one", [word] * 500)
+        engine.arenas.close("one")
+    assert engine.gone() == []
+    engine.arenas.park("b")  # as the daemon asks of one that is idle
+    assert engine.gone() == ["b"]
+    settings = ContextSettings(num_ctx=WINDOW)
+    window = WINDOW * CELL_BYTES
+    opened = engine.arenas.open(wire.Open(1, "four", "d", settings, kv_limit=window, workspace="/w"))
+    assert opened.settings.num_cells == 2 * WINDOW
+    assert engine.gone() == ["b", "a"]
+    engine.arenas.open(wire.Open(1, "five", "e", settings, kv_limit=2 * window, workspace="/w"))
+    assert engine.gone() == ["b", "a"], "there was room beside it"
+    engine.end()
+
+
+def test_without_anything_to_write_an_arena_goes_with_its_last_branch(folder: Path) -> None:
+    engine = _Engine(folder)
+    engine.open("one")
+    engine.advance("one", LONG)
+    assert engine.arenas.flush(_PATIENCE_S)
+    engine.arenas.close("one")
+    assert engine.gone() == ["it"]
+    engine.end()
+
+
+# ---- while jobs run all the time
+
+
+def test_a_piece_now_and_then_is_written_while_jobs_run(folder: Path) -> None:
+    engine = _Engine(folder)
+    engine.open("one")
+    engine.advance("one", LONG)
+    now = 0.0
+    engine.arenas._in_passing = Allowance(HELD_PAUSE_S, PASSING_SHARE, lambda: now)
+    counts = [engine.disk.facts().entries]
+    for _ in range(6):
+        now += 1.1 * HELD_PAUSE_S
+        for _ in range(3):
+            engine.arenas.after_turn({"one"})
+        counts.append(engine.disk.facts().entries)
+    assert counts == [0, 1, 2, 3, 4, 5, 5]  # all of it, a piece each time
+    engine.disk.close()
+
+
+def test_what_was_given_to_a_backend_counts_as_in_use_until_it_computed_on(folder: Path) -> None:
+    _leave_on_disk(folder)
+    second = _Engine(folder)
+    second.open("one")
+    assert second.advance("one", LONG).prefilled == 0
+    arena, link = second.kv("one"), second.link("one")
+    assert link._in_use
+    arena.write_behind(in_passing=True)
+    assert link._in_use
+    arena.write_behind()
+    assert not link._in_use
     second.end()
 
 

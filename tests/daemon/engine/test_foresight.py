@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from sessiond.adapters.base import ContextSettings, ModelSettings
 from sessiond.adapters.scripted.cells import CELL_BYTES
+from sessiond.daemon.engine import foresight, memory
 from sessiond.daemon.engine.engine import Engine, Tiers
 from sessiond.daemon.engine.engine_key import EngineKey
 from sessiond.daemon.engine.foresight import Foresight
@@ -190,3 +193,42 @@ async def test_an_engine_that_died_stands_in_nobody_s_way(place: _Place) -> None
     await place.engine.process._watch
     await place.foresight.look()
     assert place.foresight.level is Level.PARK
+
+
+async def test_an_engine_that_hangs_stands_in_nobody_s_way(
+    place: _Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "PARK_S", 0.2)
+    monkeypatch.setattr(foresight, "PATIENCE_S", 0.2)
+    await _two_arenas(place)
+    place.leave(0.4)
+    place.engine.process.kill(signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(20):
+            await place.foresight.look()
+            await place.memory.give_way()  # as whoever opens a branch does
+    finally:
+        place.engine.process.kill(signal.SIGCONT)
+    assert not any(place.cells().values())
+
+
+async def test_a_limit_that_is_heard_too_late_is_taken_back_too(
+    place: _Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foresight, "PATIENCE_S", 0.5)
+    await _two_arenas(place)
+    real = place.engine.limit_memory
+
+    async def late(memory_tier: int) -> None:
+        await real(memory_tier)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(place.engine, "limit_memory", late)
+    place.leave(0.7)
+    await place.foresight.look()
+    assert await place.kept() == 0
+    monkeypatch.undo()
+    place.leave(10)
+    await place.foresight.look()
+    assert await place.memory.give_way()
+    assert await place.kept() > 0

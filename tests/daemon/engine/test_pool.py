@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 from collections.abc import AsyncGenerator
 
 import psutil
@@ -10,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from sessiond.adapters.base import ModelSettings
+from sessiond.daemon.engine import pool as pools
 from sessiond.daemon.engine.deaths import FREE
 from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.engine.engine_key import EngineKey
@@ -201,6 +204,74 @@ async def test_a_kill_while_it_loads_is_tried_once_more_and_as_before(pool: Engi
     engine = await job
     assert engine.process.pid != pid
     assert pool._careful == set()
+
+
+async def test_a_machine_that_has_no_room_for_a_process_is_no_fault_of_the_model(pool: EnginePool) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(SessionUnavailable, match="no engine can be started"):
+            await pool.get(_key())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await pool.get(_key())
+
+
+async def test_a_seat_goes_on_with_an_engine_that_was_started_for_others(
+    pool: EnginePool, deaths: Deaths
+) -> None:
+    told: list[Seat] = []
+    pool.on_next = told.append
+    seat = await pool.seat(_key())
+    await _kill(seat.engine)
+    found = await pool.get(_key())  # as for a client who only asks for tokens
+    assert seat.engine is found and told == [seat]
+    await _kill(found)
+    assert deaths[-1][0] is found
+
+
+async def test_one_that_was_started_again_and_died_at_once_is_started_again(pool: EnginePool) -> None:
+    seat = await pool.seat(_key())
+
+    def die(each: Seat) -> None:
+        pool.on_next = lambda _seat: None
+        each.engine.process.ended = EngineDied("at once")  # before whoever waits can go on
+        each.engine.process.kill(9)
+
+    pool.on_next = die
+    first = seat.engine
+    await _kill(first)
+    seat.start_again()
+    async with asyncio.timeout(20):
+        while seat.engine is first or seat.engine.process.ended is not None:  # noqa: ASYNC110 - asked of the seat itself
+            await asyncio.sleep(0.01)
+    assert pool.loaded() == [seat.engine]
+
+
+async def test_an_engine_that_waits_keeps_its_place(
+    pool: EnginePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "MAX_ENGINES", 2)
+    pool.stood_on = lambda: {_key()}
+    await pool.get(_key("", ModelSettings(num_gpu_layers=1)))
+    for _ in range(2):
+        with pytest.raises(SessionUnavailable, match="which is the limit"):
+            await pool.get(_key("", ModelSettings(num_gpu_layers=2)))
+        await pool.get(_key())  # its own place is none that it waits for
+    pool.stood_on = lambda: ()
+    await _kill(await pool.get(_key()))
+    await pool.get(_key("", ModelSettings(num_gpu_layers=2)))
+
+
+async def test_engines_whose_deaths_are_counted_have_a_bound(
+    pool: EnginePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "REMEMBERED", 2)
+    for number in range(3):
+        await _kill(await pool.get(_key("", ModelSettings(num_gpu_layers=number))))
+    assert [key.settings.num_gpu_layers for key in pool._deaths] == [1, 2]
 
 
 async def test_after_a_stop_none_is_started(pool: EnginePool) -> None:

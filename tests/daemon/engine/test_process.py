@@ -60,6 +60,16 @@ async def test_nobody_listens_to_a_load_that_is_over(process: EngineProcess) -> 
     assert not process._waiting
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_stop_of_the_whole_group_leaves_the_end_to_the_daemon(
+    process: EngineProcess, number: signal.Signals
+) -> None:
+    engine = await _load(process)
+    process.kill(number)
+    assert await engine.tokenize(["ab"]) == [list(b"ab")]
+    assert process.ended is None
+
+
 async def test_what_the_engine_cannot_do_is_told(process: EngineProcess) -> None:
     engine = await _load(process)
     with pytest.raises(EngineFailed, match="no branch nowhere"):

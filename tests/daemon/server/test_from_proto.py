@@ -12,7 +12,7 @@ from sessiond.adapters.base import ContextSettings, LoraSettings, ModelSettings,
 from sessiond.daemon.server import from_proto
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.sources import PrefixRequest
-from sessiond.daemon.sessions.suffix import MessageInput, SuffixRequest
+from sessiond.daemon.sessions.suffix import MAX_ROLES, MessageInput, SuffixRequest
 from sessiond.daemon.workspace.segment import Segment
 from sessiond.v1 import config_pb2, context_pb2, session_service_pb2
 from sessiond.v1.errors import InvalidInput, UnsupportedFeature
@@ -168,6 +168,18 @@ def test_suffixes() -> None:
     assert _fields(raised) == ["suffix.mode", "suffix.text"]
 
 
+def test_messages_have_a_bound() -> None:
+    one = context_pb2.Message(role="user", content="x")
+    for count in (MAX_ROLES, MAX_ROLES + 1):
+        given = context_pb2.SuffixInput(messages=context_pb2.MessageList(messages=[one] * count))
+        if count == MAX_ROLES:
+            assert len(from_proto.suffix_request(given).messages or ()) == count
+            continue
+        with pytest.raises(InvalidInput) as raised:
+            from_proto.suffix_request(given)
+        assert _fields(raised) == ["suffix.messages"]
+
+
 def test_an_expectation_that_is_empty_is_one() -> None:
     assert from_proto.prefix_request(context_pb2.PrefixInput(text="x")).expect is None
     asked = from_proto.prefix_request(context_pb2.PrefixInput(expect=context_pb2.ContextManifest()))
@@ -220,6 +232,7 @@ def test_a_seed_of_nothing_is_any_and_of_zero_is_zero() -> None:
         (Decode(logit_bias=[config_pb2.LogitBias(bias=float("inf"))]), "logit_bias[0].bias"),
         (Decode(speculation=9), "speculation"),  # type: ignore[arg-type]  # a value of a newer client
         (Decode(logprobs=-1), "logprobs"),
+        (Decode(logprobs=21), "logprobs"),
     ],
 )
 def test_a_malformed_decode(config: config_pb2.DecodeConfig, field: str) -> None:
@@ -237,10 +250,11 @@ def test_a_malformed_decode(config: config_pb2.DecodeConfig, field: str) -> None
         (Decode(logprobs=1), "logprobs"),
     ],
 )
-def test_what_no_backend_serves_yet_is_not_ignored(config: config_pb2.DecodeConfig, feature: str) -> None:
+def test_what_a_backend_does_not_serve_is_not_ignored(config: config_pb2.DecodeConfig, feature: str) -> None:
+    facts = load("scripted-prompt:").facts
     with pytest.raises(UnsupportedFeature) as raised:
-        from_proto.decode_request(config, FACTS)
-    assert (raised.value.feature, raised.value.backend) == (feature, FACTS.backend)
+        from_proto.decode_request(config, facts)
+    assert (raised.value.feature, raised.value.backend) == (feature, facts.backend)
 
 
 def test_every_field_of_a_decode_is_known() -> None:

@@ -10,7 +10,7 @@ from sessiond.adapters.base import Sampling
 from sessiond.daemon.sessions.session import DecodeRequest, Session
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.statuses import Chunk, Timings
-from sessiond.daemon.sessions.suffix import MessageInput, SuffixRequest, build_suffix
+from sessiond.daemon.sessions.suffix import MAX_ROLES, MessageInput, SuffixRequest, build_suffix
 from sessiond.daemon.workspace.segment import Segment
 from sessiond.v1.errors import InvalidInput, UnsupportedFeature
 
@@ -133,3 +133,16 @@ async def test_what_is_refused(opened: Opener) -> None:
     assert raised.value.violations[0].field == "suffix.messages[0].role"
     with pytest.raises(UnsupportedFeature):
         await build_suffix(session.engine, "", SuffixRequest(fim=("a", "b")), ())
+
+
+@pytest.mark.parametrize("prompt_format", ["raw", "chatml"])
+async def test_a_conversation_has_an_end(opened: Opener, prompt_format: str) -> None:
+    """With an answer, which counts too."""
+    engine, one = (await opened()).engine, MessageInput("user", "")
+    roles = ["user", "assistant"] * (MAX_ROLES // 2 - 1)
+    last = await build_suffix(engine, prompt_format, SuffixRequest(messages=(one,)), roles)
+    assert len(last.roles) == MAX_ROLES - 1
+    for messages, before in (((one, one), roles), ((one,) * MAX_ROLES, [])):
+        with pytest.raises(InvalidInput) as caught:
+            await build_suffix(engine, prompt_format, SuffixRequest(messages=messages), before)
+        assert [violation.field for violation in caught.value.violations] == ["suffix.messages"]

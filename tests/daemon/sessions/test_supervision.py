@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.adapters import tiny_models
 from tests.daemon.engine.scripted import fresh_answer
 from tests.daemon.sessions.conftest import Opener
 
 from sessiond.adapters.base import ContextSettings, Sampling
+from sessiond.daemon.engine import pool
 from sessiond.daemon.engine.deaths import FREE
 from sessiond.daemon.engine.engine import Engine, Tiers
 from sessiond.daemon.engine.seat import AGAIN
@@ -218,6 +221,38 @@ async def test_the_next_engine_is_started_before_anybody_asks(
     assert registry.pool.loaded() == [session.engine]
 
 
+async def test_an_engine_that_was_started_for_others_is_told_and_its_death_too(
+    opened: Opener, registry: SessionRegistry
+) -> None:
+    session = await opened(prompt_format="raw")
+    for _ in range(FREE):
+        await _next_engine(session, await _kill(session))
+    with session.events.watch() as queue:
+        await _kill(session)  # nothing is started by itself now
+        registry.pool._deaths.clear()  # as if the wait were over
+        engine = await registry.engine("scripted-kv:")
+        await _kill(session)
+        told = [event.what for _ in range(queue.qsize()) if (event := queue.get_nowait()) is not None]
+    messages = [what.message for what in told if isinstance(what, Faulted)]
+    assert [("SIGKILL" in each, "started again" in each) for each in messages] == [
+        (True, False),
+        (False, True),
+        (True, False),
+    ]
+    await _next_engine(session, engine)
+
+
+async def test_once_all_ends_no_engine_is_started_by_itself(
+    opened: Opener, registry: SessionRegistry
+) -> None:
+    session = await opened(prompt_format="raw")
+    registry.begin_to_end()
+    await _kill(session)
+    await asyncio.sleep(0)
+    assert registry.pool.loaded() == [] and not registry.pool._loading
+    await _ensure(session, "AAAA")  # a turn that runs may still come to its end
+
+
 async def test_without_a_session_no_engine_is_started_again(
     opened: Opener, registry: SessionRegistry
 ) -> None:
@@ -316,6 +351,98 @@ async def test_another_model_in_the_place_of_the_old_one_is_no_next_engine(
         await _ensure(session, "AAAA")
 
 
+@pytest.mark.model
+async def test_sessions_over_a_file_that_was_replaced_are_over_before_anybody_asks(
+    registry: SessionRegistry, tmp_path: Path
+) -> None:
+    file = tmp_path / "m.gguf"
+    tiny_models.plain(file, layers=4)
+    requests = [OpenRequest(None, str(file), key, SessionConfig(prompt_format="raw")) for key in "ab"]
+    sessions = [(await registry.open(each))[0] for each in requests]
+    await _ensure(sessions[0], "AAAA")
+    tiny_models.plain(tmp_path / "other.gguf", layers=3)
+    (tmp_path / "other.gguf").replace(file)
+    await _kill(sessions[0])
+    async with asyncio.timeout(60):
+        while not registry.pool.loaded():  # noqa: ASYNC110 - asked of the pool itself
+            await asyncio.sleep(0.01)
+    assert [each.state for each in sessions] == ["fatal", "fatal"]
+    with pytest.raises(SessionFatal, match="has changed"):
+        await registry.fork(sessions[0].name, "child")
+    again, attached = await registry.open(requests[0])
+    assert not attached and again is not sessions[0]
+    await _ensure(again, "AAAA")
+
+
+async def test_a_waiting_engine_s_sessions_keep_its_place(
+    opened: Opener, registry: SessionRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "MAX_ENGINES", 1)
+    session = await opened(prompt_format="raw")
+    for _ in range(FREE):
+        await _next_engine(session, await _kill(session))
+    await _kill(session)
+    with pytest.raises(SessionUnavailable, match="which is the limit"):
+        await opened("scripted-kv:weights=other")
+    registry.pool._deaths.clear()  # as if the wait were over
+    await _ensure(session, "AAAA")
+    await registry.close(session.name)
+    await _kill(session)
+    await opened("scripted-kv:weights=other")
+
+
+async def test_a_session_that_is_lost_keeps_nothing_of_what_it_was_made_of(opened: Opener) -> None:
+    session = await opened(prompt_format="raw")
+    await _ensure(session, "AAAA")
+    session.lose("as it is")
+    assert session.state == "fatal" and session.tokens == []
+    assert session._plans._sources._last.tokens == []
+
+
+async def test_a_prefix_that_was_on_its_way_is_not_remembered_after_a_close(opened: Opener) -> None:
+    session = await opened(prompt_format="raw")
+    session.engine.process.kill(signal.SIGSTOP)
+    turn = asyncio.create_task(_ensure(session, "AAAA"))
+    await _asked_for(session.engine, 1)
+    close = asyncio.create_task(session.close())
+    await asyncio.sleep(0)
+    session.engine.process.kill(signal.SIGCONT)
+    await close
+    with pytest.raises(SessionClosed):
+        await turn
+    assert session._plans._sources._last.tokens == []
+
+
+async def _asked_for(engine: Engine, commands: int) -> None:
+    """Until so many commands wait for an answer."""
+    async with asyncio.timeout(20):
+        while len(engine.process._waiting) < commands:  # noqa: ASYNC110 - asked of the process itself
+            await asyncio.sleep(0.005)
+
+
+async def test_assemblies_that_wait_for_an_engine_do_not_keep_it_from_being_started(
+    registry: SessionRegistry, tmp_path: Path
+) -> None:
+    workers = 3
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(workers))
+    sessions: list[Session] = []
+    for number in range(workers):
+        root = tmp_path / str(number)
+        root.mkdir()
+        (root / "a.txt").write_text(f"the file of {number}")
+        request = OpenRequest(root, "scripted-kv:", "", SessionConfig(prompt_format="raw"))
+        sessions.append((await registry.open(request))[0])
+    engine = sessions[0].engine
+    engine.process.kill(signal.SIGSTOP)
+    asked = PrefixRequest(workspace=True)
+    turns = [asyncio.create_task(session.ensure_prefix(asked, Timings())) for session in sessions]
+    await _asked_for(engine, workers)
+    engine.process.kill(signal.SIGKILL)
+    async with asyncio.timeout(30):
+        statuses = await asyncio.gather(*turns)
+    assert all(status.prefix_tokens > 0 for status in statuses)
+
+
 # Tiers and keep-hot.
 
 
@@ -354,9 +481,15 @@ async def test_what_was_written_comes_back_instead_of_being_computed(
 
 
 @pytest_asyncio.fixture
-async def hot(made: Registries, tmp_path: Path) -> tuple[Session, Session, Path]:
+async def warm(made: Registries) -> SessionRegistry:
+    """One that keeps hot."""
+    return made(calm=Calm())
+
+
+@pytest_asyncio.fixture
+async def hot(warm: SessionRegistry, tmp_path: Path) -> tuple[Session, Session, Path]:
     """Two sessions over a folder, whose prefix is kept hot."""
-    registry = made(calm=Calm())
+    registry = warm
     root = tmp_path / "root"
     root.mkdir()
     (root / "a.txt").write_text("the first file\n" * 10)
@@ -399,6 +532,73 @@ async def test_a_save_after_a_death_is_answered(hot: tuple[Session, Session, Pat
     for each in (one, two):
         status = await each.ensure_prefix(PrefixRequest(workspace=True), Timings())
         assert (status.prefilled_tokens, status.prefix_tokens) == (0, status.reused_tokens)
+
+
+async def test_keep_hot_comes_back_after_a_start_that_was_refused(
+    warm: SessionRegistry, hot: tuple[Session, Session, Path]
+) -> None:
+    one, _, root = hot
+    with one.events.watch() as queue:
+        for _ in range(FREE):
+            await _kill(one)
+            await _runs(queue, "finished")
+        (root / "b.txt").write_text("something else\n" * 20)
+        await _runs(queue, "started")
+        await _kill(one)
+        assert one.workspace is not None
+        [kept] = one.workspace._hot.values()
+        async with asyncio.timeout(20):
+            while kept.state != "idle":  # noqa: ASYNC110 - asked of keep-hot itself
+                await asyncio.sleep(0.01)
+        assert warm.pool.waiting() == 1 and not kept.up_to_date
+        warm.pool._deaths.clear()  # as if the wait were over
+        await warm.engine("")
+        await _runs(queue, "finished")
+    assert (await one.ensure_prefix(PrefixRequest(workspace=True), Timings())).prefilled_tokens == 0
+
+
+async def test_who_gives_up_a_close_leaves_no_branch_and_ends_nobody_else_s(
+    hot: tuple[Session, Session, Path],
+) -> None:
+    one, two, root = hot
+    await one.ensure_prefix(PrefixRequest(workspace=True, max_tokens=100), Timings())
+    with one.events.watch() as ones, two.events.watch() as twos:
+        (root / "b.txt").write_text("else\n" * 4)
+        await _runs(ones, "finished")
+        await _runs(twos, "finished")
+    engine = one.engine
+    engine.process.kill(signal.SIGSTOP)
+    closes = [asyncio.create_task(each.close()) for each in (one, two)]
+    await _asked_for(engine, 2)  # those of what was kept hot for each
+    closes[0].cancel()
+    await asyncio.wait([closes[0]])
+    engine.process.kill(signal.SIGCONT)
+    await closes[1]
+    async with asyncio.timeout(20):
+        while (await engine.check()).residence:  # noqa: ASYNC110 - asked of the engine itself
+            await asyncio.sleep(0.01)
+
+
+async def test_an_entry_that_kills_two_engines_is_left_out_by_the_third(
+    made: Registries, tmp_path: Path
+) -> None:
+    request = OpenRequest(None, "scripted-kv:die=SIGSEGV@restore", "", SessionConfig(prompt_format="raw"))
+    how = {"tiers": Tiers(memory=1 << 20, disk=1 << 26, folder=tmp_path)}
+    text = "the quick brown fox " * 13
+    first = made(**how)
+    session, _ = await first.open(request)
+    await _ensure(session, text)
+    tokens = session.tokens
+    await session.engine.flush(10)
+    await first.stop()
+    second = made(**how)
+    session, _ = await second.open(request)
+    with session.events.watch() as queue:
+        status = await _ensure(session, text)
+        told = [event.what for _ in range(queue.qsize()) if (event := queue.get_nowait()) is not None]
+    deaths = [what for what in told if isinstance(what, Faulted) and "SIGSEGV" in what.message]
+    assert len(deaths) == AGAIN and status.prefilled_tokens == len(tokens)
+    assert await _answer(session, 4) == fresh_answer(tokens, 4)
 
 
 async def test_a_death_under_keep_hot_is_outlived(hot: tuple[Session, Session, Path]) -> None:

@@ -10,7 +10,7 @@ from sessiond.adapters.base.errors import (
     Unsupported,
 )
 from sessiond.adapters.base.facts import Capabilities, ModelFacts, VocabFacts
-from sessiond.adapters.base.kv import KvContext, Run, Sampler
+from sessiond.adapters.base.kv import KvContext, Likely, Run, Sampler
 from sessiond.adapters.base.prompt import PromptContext, Prompted
 from sessiond.adapters.base.settings import (
     DEFAULT_LAST_N,
@@ -30,6 +30,7 @@ __all__ = [
     "Capabilities",
     "ContextSettings",
     "KvContext",
+    "Likely",
     "LoraSettings",
     "Model",
     "ModelFacts",

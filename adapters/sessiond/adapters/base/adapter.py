@@ -48,7 +48,9 @@ class Model(Protocol):
         ...
 
     def new_sampler(self, sampling: Sampling) -> Sampler:
-        """A sampler for one stream over a KvContext. Raises Unsupported for what it cannot do."""
+        """A sampler for one stream over a KvContext. Raises Unsupported for what it cannot do, and SettingsError on
+        "grammar" for a grammar that is none.
+        """
         ...
 
     def close(self) -> None:

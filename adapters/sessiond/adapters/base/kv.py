@@ -25,11 +25,26 @@ class Run:
     """Keep the logits after the last token."""
 
 
+@dataclass(frozen=True, slots=True)
+class Likely:
+    """Tokens, and the natural logarithms of their probabilities before any sampler."""
+
+    taken: tuple[int, float]
+    """The token that was chosen."""
+    top: tuple[tuple[int, float], ...]
+    """The likeliest ones, likeliest first; of two alike the one with the smaller id."""
+
+
 class Sampler(Protocol):
     """Chooses tokens for one stream and remembers those it chose. Valid until `close`."""
 
     def prime(self, tokens: Sequence[int]) -> None:
-        """Take these tokens as already chosen, so that penalties count them."""
+        """Take these tokens as already chosen, so that penalties count them. A grammar begins after them."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether its grammar is complete, and nothing can follow. Without a grammar it never is."""
         ...
 
     def close(self) -> None:
@@ -73,7 +88,14 @@ class KvContext(Protocol):
         ...
 
     def sample(self, run: int, sampler: Sampler) -> int:
-        """The next token by the logits after that run of the last `decode`. The sampler remembers it."""
+        """The next token by the logits after that run of the last `decode`. The sampler remembers it.
+
+        Raises SettingsError on "grammar" where the sampler's grammar allows no token, or takes more than it may.
+        """
+        ...
+
+    def likely(self, run: int, token: int, count: int) -> Likely:
+        """How likely a token was after that run of the last `decode`, and which `count` ones were the likeliest."""
         ...
 
     def end(self, sequence: int) -> int:
@@ -115,11 +137,13 @@ class KvContext(Protocol):
         """
         ...
 
-    def load(self, sequence: int, state: bytes, start: int = 0) -> None:
-        """Append to the sequence, which ends at `start`, what `save` gave for the positions from `start` on.
+    def load(self, sequence: int, state: bytes, start: int = 0, skip: int = 0) -> None:
+        """Append to the sequence, which ends at `start`, what `save` gave for the positions from `start` on; or for `skip`
+        positions more before it, which the sequence has and keeps as they are: they take no cells.
 
         The caller answers for it that the tokens below `start` are those that stood there when it was saved.
-        Raises NoRoom or BackendError and leaves the sequence as it was. Logits come with no state.
+        Raises NoRoom or BackendError and leaves the sequence as it was. Logits come with no state. A backend that cannot cut
+        raises Unsupported("truncate") for a `skip`.
         """
         ...
 

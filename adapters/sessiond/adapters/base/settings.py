@@ -68,6 +68,10 @@ class Sampling:
     presence_penalty: float = 0.0
     samplers: tuple[str, ...] = ()
     logit_bias: tuple[tuple[int, float], ...] = ()
+    grammar: str = ""
+    """GBNF that the answer must follow; empty for none."""
+    logprobs: int = 0
+    """How many of the likeliest tokens are told with each token."""
 
 
 SAMPLER_ORDER = ("penalties", "top_k", "typical_p", "top_p", "min_p", "temperature")

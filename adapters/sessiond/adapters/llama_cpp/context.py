@@ -15,6 +15,7 @@ from sessiond.adapters.base import (
     Aborted,
     BackendError,
     ContextSettings,
+    Likely,
     NoRoom,
     Run,
     Sampler,
@@ -25,10 +26,12 @@ from sessiond.adapters.llama_cpp.abort import AbortFlag, listen
 from sessiond.adapters.llama_cpp.batch import Batch
 from sessiond.adapters.llama_cpp.checkpoints import cut_copy
 from sessiond.adapters.llama_cpp.library import forget_log, last_words, library
+from sessiond.adapters.llama_cpp.likely import likely
 from sessiond.adapters.llama_cpp.sampler import SamplerChain
 from sessiond.adapters.llama_cpp.sequences import Sequences
 from sessiond.adapters.llama_cpp.shape import KvShape
 from sessiond.adapters.llama_cpp.state import check_state
+from sessiond.adapters.llama_cpp.state_cut import state_from
 from sessiond.adapters.llama_cpp.tuning import CACHE_TYPES
 
 
@@ -130,7 +133,13 @@ class LlamaContext:
     def sample(self, run: int, sampler: Sampler) -> int:
         """See `KvContext.sample`."""
         assert isinstance(sampler, SamplerChain)
+        if sampler.guarded:
+            return sampler.choose(self.logits(run))
         return int(self._low.llama_sampler_sample(sampler.native, self._native, self._row(run)))
+
+    def likely(self, run: int, token: int, count: int) -> Likely:
+        """See `KvContext.likely`."""
+        return likely(self.logits(run), token, count)
 
     def _row(self, run: int) -> int:
         if not 0 <= run < len(self._rows):
@@ -213,17 +222,26 @@ class LlamaContext:
         finally:
             self._sequences.remove(self._scratch)
 
-    def load(self, sequence: int, state: bytes, start: int = 0) -> None:
+    def load(self, sequence: int, state: bytes, start: int = 0, skip: int = 0) -> None:
         """See `KvContext.load`."""
-        if self.end(sequence) != start:
-            raise BackendError(f"sequence {sequence} does not end at {start}")
-        if self._shape.layout is None:
+        if self.end(sequence) != start or not 0 <= skip <= start:
+            raise BackendError(
+                f"sequence {sequence} does not end at {start}, {skip} positions behind a state's first"
+            )
+        layout, window = self._shape.layout, self._shape.window
+        if layout is None:
             raise Unsupported("snapshot")
-        end = check_state(state, self._shape.layout, start, window=self._shape.window, ordered=self.ordered)
+        if skip and not self._shape.can_cut:
+            raise Unsupported("truncate")
+        end = check_state(state, layout, start - skip, window=window, ordered=self.ordered)
+        if end < start:
+            raise BackendError(f"the state ends at {end}, before {start}")
         if end - start > self.cells:
             raise NoRoom(f"{end - start} positions in {self.cells} cells")
         if end == start:
             return
+        if skip:
+            state = state_from(state, layout, start)
         try:
             self._sequences.load(self._scratch, state)
             if self._sequences.end(self._scratch) != end:

@@ -20,6 +20,7 @@ from sessiond.adapters.base import (
     Sampling,
     SettingsError,
 )
+from sessiond.adapters.base.grammar import Automata, Guard, Pieces
 from sessiond.adapters.llama_cpp.context import LlamaContext
 from sessiond.adapters.llama_cpp.deterministic import Deterministic
 from sessiond.adapters.llama_cpp.devices import free_gpu_memory
@@ -53,6 +54,8 @@ class LlamaModel:
         self._contexts: list[LlamaContext] = []
         self._loras = [self._lora(lora.path) for lora in settings.loras]
         self._settings = settings
+        self._automata = Automata()
+        self._all_pieces: Pieces | None = None
         self._vocab = Vocab(self._native)
         self._on_gpu = bool(low.llama_supports_gpu_offload()) and settings.num_gpu_layers != 0
         self._trained = self._defaults()
@@ -106,7 +109,15 @@ class LlamaModel:
 
     def new_sampler(self, sampling: Sampling) -> SamplerChain:
         """See `Model.new_sampler`."""
-        return SamplerChain(sampling, self.facts.vocab.size)
+        guard = self._guard(sampling.grammar) if sampling.grammar else None
+        return SamplerChain(sampling, self.facts.vocab.size, guard)
+
+    def _guard(self, grammar: str) -> Guard:
+        automaton = self._automata.of(grammar)
+        if self._all_pieces is None:  # takes a fifth of a second, and most models are never asked for it
+            vocab = self.facts.vocab
+            self._all_pieces = Pieces(self.pieces(range(vocab.size)), vocab.end_tokens)
+        return Guard(automaton, self._all_pieces)
 
     def close(self) -> None:
         """See `Model.close`."""
@@ -161,6 +172,8 @@ class LlamaModel:
                 fork=self._shape.can_share,
                 truncate=self._shape.can_cut,
                 snapshot=self._shape.layout is not None,
+                grammar=True,
+                logprobs=True,
                 deterministic=self._shape.can_cut,
                 reports_reuse=True,
             ),

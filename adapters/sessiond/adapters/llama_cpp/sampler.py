@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from sessiond.adapters.base import DEFAULT_LAST_N, SAMPLER_ORDER, BackendError, Sampling, Unsupported
+from sessiond.adapters.base.grammar import Guard
+from sessiond.adapters.llama_cpp.candidates import Candidates
 from sessiond.adapters.llama_cpp.library import library
 
 
 class SamplerChain:
     """See `sessiond.adapters.base.Sampler`."""
 
-    def __init__(self, sampling: Sampling, vocab_size: int) -> None:
+    def __init__(self, sampling: Sampling, vocab_size: int, guard: Guard | None = None) -> None:
         low = self._low = library()
+        self._guard = guard
         self.native = low.llama_sampler_chain_init(low.llama_sampler_chain_default_params())
         for link in _links(sampling, vocab_size):
             low.llama_sampler_chain_add(self.native, link)
@@ -23,6 +26,28 @@ class SamplerChain:
         """See `Sampler.prime`."""
         for token in tokens:
             self._low.llama_sampler_accept(self.native, token)
+
+    @property
+    def ended(self) -> bool:
+        """See `Sampler.ended`."""
+        return self._guard is not None and self._guard.ended
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a grammar watches what it chooses: then `choose` does."""
+        return self._guard is not None
+
+    def choose(self, logits: bytes) -> int:
+        """The next token that the grammar allows; it is remembered. Raises as `KvContext.sample`.
+
+        llama.cpp's own grammar sampler is not used: it ends the process where a grammar leads nowhere, and never ends
+        over some grammars (see ADR 0015).
+        """
+        assert self._guard is not None
+        candidates = Candidates(logits)
+        token = self._guard.choose(lambda out, only: candidates.draw(self.native, out, only))
+        self._low.llama_sampler_accept(self.native, token)
+        return token
 
     def close(self) -> None:
         """See `Sampler.close`."""

@@ -10,7 +10,6 @@ explains a state of the model itself to its last byte.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from sessiond.adapters.base import BackendError
+from sessiond.adapters.llama_cpp.state_walk import Walk
 
 _MAGIC = 0xAF143CD8
 _PLAIN_CELL = 12
@@ -70,7 +70,7 @@ def find_layout(state: bytes) -> Layout | None:
 
 def parts(state: bytes, layout: Layout) -> list[Part]:
     """The parts of a state. Raises BackendError for bytes that are not exactly one state of that layout."""
-    walk = _Walk(state)
+    walk = Walk(state)
     if walk.number("I") != _MAGIC:
         raise BackendError("not the state of a sequence")
     walk.number("i")  # the sequence that was saved
@@ -123,7 +123,7 @@ def _check_tail(positions: np.ndarray[Any, np.dtype[np.int32]], end: int, most: 
         raise BackendError(f"the state does not hold the last positions before {end}")
 
 
-def _attention(walk: _Walk, layout: Layout) -> Part:
+def _attention(walk: Walk, layout: Layout) -> Part:
     if walk.number("I") != 1:
         raise BackendError("the state has more than one stream")
     count = walk.number("I")
@@ -139,7 +139,7 @@ def _attention(walk: _Walk, layout: Layout) -> Part:
     return Part(cells[:, 0], token_bytes)
 
 
-def _recurrent(walk: _Walk) -> Part:
+def _recurrent(walk: Walk) -> Part:
     count = walk.number("I")
     if count > 1:
         raise BackendError("the state has more than one recurrent state")
@@ -154,44 +154,3 @@ def _recurrent(walk: _Walk) -> Part:
     while not walk.done():  # not all layers are recurrent, and which ones are, the state does not say
         walk.rows(count)
     return Part(np.array(positions, np.int32), 0)
-
-
-class _Walk:
-    """Reads numbers and blocks from the first byte on."""
-
-    def __init__(self, state: bytes) -> None:
-        self._state = memoryview(state)
-        self._at = 0
-
-    def take(self, size: int) -> memoryview:
-        end = self._at + size
-        if end > len(self._state):
-            raise BackendError("the state ends too early")
-        found = self._state[self._at : end]
-        self._at = end
-        return found
-
-    def number(self, kind: str) -> int:
-        form = struct.Struct(f"={kind}")
-        return int(form.unpack(self.take(form.size))[0])
-
-    def rows(self, count: int) -> int:
-        """Skip a layer of one row for each cell; the bytes of a row."""
-        self.number("i")  # its type
-        size = self.number("Q")
-        self.take(count * size)
-        return size
-
-    def columns(self, count: int) -> int:
-        """Skip a layer that stands transposed; the bytes for each cell."""
-        self.number("i")  # its type
-        size = self.number("I") * self.number("I")
-        self.take(count * size)
-        return size
-
-    def done(self) -> bool:
-        return self._at == len(self._state)
-
-    def finish(self) -> None:
-        if not self.done():
-            raise BackendError("the state goes on behind its end")

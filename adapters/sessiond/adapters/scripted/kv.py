@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import threading
+from array import array
 from collections.abc import Sequence
 from itertools import chain
 
-from sessiond.adapters.base import Aborted, BackendError, ContextSettings, NoRoom, Run, Sampler, Unsupported
+from sessiond.adapters.base import (
+    Aborted,
+    BackendError,
+    ContextSettings,
+    Likely,
+    NoRoom,
+    Run,
+    Sampler,
+    Unsupported,
+)
 from sessiond.adapters.scripted import answers, vocab
 from sessiond.adapters.scripted.cells import CELL_BYTES, Cell, mark, marked, pack, unpack
 from sessiond.adapters.scripted.sampler import ScriptedSampler
@@ -89,6 +101,13 @@ class ScriptedKv:
             raise BackendError("scripted: the sampler is another backend's")
         return sampler.choose(self.logits(run))
 
+    def likely(self, run: int, token: int, count: int) -> Likely:
+        values = array("f", self.logits(run))
+        best = heapq.nsmallest(count, range(len(values)), key=lambda each: (-values[each], each))
+        top = max(values)
+        total = top + math.log(sum(math.exp(value - top) for value in values))
+        return Likely((token, values[token] - total), tuple((each, values[each] - total) for each in best))
+
     def end(self, sequence: int) -> int:
         return len(self._cells(sequence))
 
@@ -133,11 +152,19 @@ class ScriptedKv:
             raise Unsupported("truncate")
         return pack(self._root, cells[start:end], start)
 
-    def load(self, sequence: int, state: bytes, start: int = 0) -> None:
+    def load(self, sequence: int, state: bytes, start: int = 0, skip: int = 0) -> None:
         held = self._cells(sequence)
-        if len(held) != start:
-            raise BackendError(f"scripted: sequence {sequence} holds {len(held)} positions, not {start}")
-        cells = unpack(self._root, state, sequence, start)
+        if len(held) != start or not 0 <= skip <= start:
+            raise BackendError(
+                f"scripted: sequence {sequence} holds {len(held)} positions, not {start} after {start - skip}"
+            )
+        if skip and self._no_truncate:
+            raise Unsupported("truncate")
+        self._script.restore()
+        saved = unpack(self._root, state, sequence, start - skip)
+        if len(saved) < skip:
+            raise BackendError(f"scripted: the saved state ends before {start}")
+        cells = saved[skip:]
         self._check_room(len(cells))
         held += cells
         self._used += len(cells)

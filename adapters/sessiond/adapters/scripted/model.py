@@ -17,6 +17,7 @@ from sessiond.adapters.base import (
     Sampling,
     Unsupported,
 )
+from sessiond.adapters.base.grammar import Automata, Guard, Pieces
 from sessiond.adapters.scripted import answers, vocab
 from sessiond.adapters.scripted.cells import CELL_BYTES
 from sessiond.adapters.scripted.kv import ScriptedKv
@@ -25,6 +26,8 @@ from sessiond.adapters.scripted.prompt import ScriptedPrompt
 from sessiond.adapters.scripted.sampler import ScriptedSampler
 from sessiond.adapters.scripted.script import Script
 from sessiond.adapters.scripted.settings import resolve
+
+_PIECES = Pieces(vocab.PIECES, vocab.END_TOKENS)
 
 
 class ScriptedModel:
@@ -52,6 +55,7 @@ class ScriptedModel:
         self._root = answers.root(repr((options.weights, settings.loras)))
         self._facts = _facts(backend, options, exposes_kv=exposes_kv)
         self._contexts: list[ScriptedKv | ScriptedPrompt] = []
+        self._automata = Automata()
         self._closed = False
 
     @property
@@ -96,7 +100,8 @@ class ScriptedModel:
     def new_sampler(self, sampling: Sampling) -> Sampler:
         if not self._exposes_kv:
             raise Unsupported("samplers")  # it samples by itself, in `answer`
-        return ScriptedSampler(sampling)
+        automaton = self._automata.of(sampling.grammar) if sampling.grammar else None
+        return ScriptedSampler(sampling, None if automaton is None else Guard(automaton, _PIECES))
 
     def close(self) -> None:
         self._closed = True
@@ -121,6 +126,8 @@ def _facts(backend: str, options: Options, *, exposes_kv: bool) -> ModelFacts:
             fork=exposes_kv,
             truncate=exposes_kv and not options.no_truncate,
             snapshot=exposes_kv,
+            grammar=exposes_kv,
+            logprobs=exposes_kv,
             deterministic=True,
             reports_reuse=not exposes_kv and not options.silent,
         ),

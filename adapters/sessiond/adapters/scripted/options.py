@@ -31,7 +31,9 @@ class Options:
     load_ms: float = 0.0
     """Duration of loading in milliseconds."""
     die: Death | None = None
-    """`SIGNAL@load`, `SIGNAL@first-decode` (only with extra buffers on) or `SIGNAL@decode:N` (the Nth)."""
+    """`SIGNAL@load`, `SIGNAL@restore` (of KV), `SIGNAL@first-decode` (only with extra buffers on) or `SIGNAL@decode:N` (the
+    Nth).
+    """
     max_sequences: int = 16
     """Sequences of a context; KV only."""
     no_truncate: bool = False

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from sessiond.adapters.base import SAMPLER_ORDER, BackendError, Sampling, Unsupported
+from sessiond.adapters.base.grammar import GrammarError, Guard
 from sessiond.adapters.scripted import vocab
 
 _DEFAULT_LAST_N = 64
@@ -21,12 +22,13 @@ _Candidates = list[tuple[float, int]]
 class ScriptedSampler:
     """Chooses tokens for one stream and remembers those it chose. Valid until `close`."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, guard: Guard | None = None) -> None:
         """Raises Unsupported for an unknown sampler, BackendError for a bias of an unknown token."""
         if any(name not in SAMPLER_ORDER for name in sampling.samplers):
             raise Unsupported("samplers")
         vocab.check([token for token, _ in sampling.logit_bias])
         self._sampling = sampling
+        self._guard = guard
         self._order = sampling.samplers or SAMPLER_ORDER
         last_n = sampling.repeat_last_n or _DEFAULT_LAST_N
         self._chosen: deque[int] = deque(maxlen=last_n if last_n > 0 else None)
@@ -46,17 +48,33 @@ class ScriptedSampler:
     def choose(self, logits: bytes) -> int:
         """The next token by these logits; it is remembered."""
         self._check_open()
+        if self._guard is None:
+            token = self._drawn(logits, (), None)
+        else:
+            token = self._guard.choose(lambda out, only: self._drawn(logits, out, only))
+        self._chosen.append(token)
+        return token
+
+    @property
+    def ended(self) -> bool:
+        """Whether its grammar is complete, and nothing can follow."""
+        return self._guard is not None and self._guard.ended
+
+    def _drawn(self, logits: bytes, out: Sequence[int], only: Sequence[int] | None) -> int:
         values = array("f", logits)
         for token, bias in self._sampling.logit_bias:
             values[token] += bias
+        kept = set(range(len(values)) if only is None else only).difference(out)
+        for token in range(len(values)):
+            if token not in kept:
+                values[token] = -math.inf
+        if max(values) == -math.inf:
+            raise GrammarError("allows only tokens here that logit_bias forbids")
         if self._sampling.temperature <= 0:
             if self._penalizes:
                 self._penalize(values)
-            token = values.index(max(values))
-        else:
-            token = self._draw(values)
-        self._chosen.append(token)
-        return token
+            return values.index(max(values))
+        return self._draw(values)
 
     def close(self) -> None:
         """Twice is once."""

@@ -20,6 +20,8 @@ class Death:
     at_load: bool = False
     at_decode: int = 0
     """Number of the decode call that dies, from 1; 0 for none."""
+    at_restore: bool = False
+    """Whenever KV is put in that was computed before: imitates an entry on a disk that kills."""
     needs_extra_buffers: bool = False
     """Only while weights may be repacked: imitates a kernel that faults."""
 
@@ -32,12 +34,14 @@ class Death:
         number = signal.Signals[name]
         if where == "load":
             return cls(number, at_load=True)
+        if where == "restore":
+            return cls(number, at_restore=True)
         if where == "first-decode":
             return cls(number, at_decode=1, needs_extra_buffers=True)
         kind, _, count = where.partition(":")
         if kind == "decode" and count.isascii() and count.isdigit() and int(count) > 0:
             return cls(number, at_decode=int(count))
-        raise ValueError(f"{where!r} is none of load, first-decode and decode:N")
+        raise ValueError(f"{where!r} is none of load, restore, first-decode and decode:N")
 
 
 class Script:
@@ -63,6 +67,11 @@ class Script:
         """One call that computes begins. May end the process."""
         self._decodes += 1
         if self._death and self._death.at_decode == self._decodes:
+            os.kill(os.getpid(), self._death.signal)
+
+    def restore(self) -> None:
+        """KV is about to be put in. May end the process."""
+        if self._death and self._death.at_restore:
             os.kill(os.getpid(), self._death.signal)
 
     def micro_batch(self, aborted: threading.Event) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from sessiond.adapters.base import ContextSettings, Sampling
+from sessiond.adapters.base import ContextSettings, Likely, Sampling
 from sessiond.daemon.engine.rates import Rates
 from sessiond.daemon.engine.work import Batchable, Finish, Reuse, Taken, Work
 
@@ -14,6 +14,13 @@ Told = Callable[[int, int], None]
 
 Emit = Callable[[int], Finish | None]
 """Takes the next token of an answer and says whether the answer ends with it."""
+
+Scored = Callable[[Likely], object]
+"""Hears how likely the token was that is emitted next, where that was asked for."""
+
+
+def unheard(_likely: Likely) -> None:
+    """A `Scored` for those who did not ask."""
 
 
 class Arena(Protocol):
@@ -79,9 +86,19 @@ class Arena(Protocol):
         ...
 
     def generate(
-        self, branch: str, tokens: Sequence[int], sampling: Sampling, max_tokens: int, emit: Emit
+        self,
+        branch: str,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        max_tokens: int,
+        emit: Emit,
+        scored: Scored = unheard,
     ) -> Work[Finish]:
-        """Bring the branch to these tokens, then extend it token by token until `emit` or the model ends it."""
+        """Bring the branch to these tokens, then extend it token by token until `emit`, the model or its grammar ends it.
+
+        `scored` hears of each token before `emit` does, if `sampling.logprobs` asks for it. Raises Unsupported for what the
+        backend cannot do, and SettingsError on "grammar" for a grammar that is none, or takes more than it may.
+        """
         ...
 
     def logits(self, branch: str, tokens: Sequence[int]) -> Work[bytes]:
@@ -127,8 +144,10 @@ class Arena(Protocol):
         """
         ...
 
-    def write_behind(self) -> float | None:
-        """Have the disk keep a little of what it has not yet. In how many seconds to come again; None if that was all."""
+    def write_behind(self, *, in_passing: bool = False) -> float | None:
+        """Have the disk keep a little of what it has not yet. In how many seconds to come again; None if that was all.
+        `in_passing` says that jobs are at work.
+        """
         ...
 
     def park(self) -> None:

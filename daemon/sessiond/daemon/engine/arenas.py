@@ -1,7 +1,10 @@
-"""The arenas of an engine: made when first opened, parked when idle, given back with their last branch."""
+"""The arenas of an engine: made when first opened, parked when idle, given back with their last branch: once the disk has what
+they hold, or their memory is wanted.
+"""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -9,8 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from sessiond.adapters.base import BackendError, ContextSettings, KvContext, Model, ModelSettings
 from sessiond.daemon.engine import wire
+from sessiond.daemon.engine.allowance import Allowance
 from sessiond.daemon.engine.arena import Arena
 from sessiond.daemon.engine.disk import DiskTier, space
+from sessiond.daemon.engine.disk.writer import HELD_PAUSE_S
 from sessiond.daemon.engine.disk_link import DiskLink
 from sessiond.daemon.engine.disk_told import disk_told
 from sessiond.daemon.engine.identity import kv_identity
@@ -25,6 +30,10 @@ DEVICE_SHARE = 0.8
 """Of the memory that a device has free, what new cells may take: batches need some too."""
 PARKED_AFTER_S = 600.0
 """An arena on which nothing happened for so long gives its cells back."""
+LEFT_S = 30.0
+"""So long an arena without branches may stay until all that it has is saved for the disk."""
+PASSING_SHARE = 0.01
+"""Of the time, what saving for the disk may take while others work."""
 CHECKED_EVERY_S = 60.0
 """How often arenas are compared with their backend when there is nothing to do."""
 
@@ -48,6 +57,13 @@ class _Place:
     parked: bool = True
     """What was told of it."""
     used: float = field(default_factory=time.monotonic)
+    goes: float = math.inf
+    """When it is given back at the latest: it has no branches."""
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of its cells now."""
+        return 0 if self.arena.parked else self.arena.cells * self.arena.cell_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +96,7 @@ class Arenas:
         self._told: dict[str, tuple[int, int]] = {}
         """What was last told of where branches are."""
         self._checked = time.monotonic()
+        self._in_passing = Allowance(HELD_PAUSE_S, PASSING_SHARE)
 
     def open(self, command: wire.Open) -> wire.Opened:
         """A branch. Raises NoMemory, SettingsError, BackendError."""
@@ -91,13 +108,13 @@ class Arenas:
             self._places[command.arena] = place
         place.arena.open(command.branch, command.parent or None)
         place.branches.add(command.branch)
-        place.used = time.monotonic()
+        place.used, place.goes = time.monotonic(), math.inf
         self._by_branch[command.branch] = place
         return wire.Opened(place.arena.settings, place.arena.cell_bytes)
 
     def _make(self, command: wire.Open) -> Arena:
-        cells = self._cells(command.settings, self._limit(command.kv_limit))
-        settings = replace(command.settings, num_cells=cells)
+        limit = self._make_room(command.settings, command.kv_limit)
+        settings = replace(command.settings, num_cells=self._cells(command.settings, limit))
         context = self._model.new_context(settings)
         if not isinstance(context, KvContext):
             return PromptArena(self._model, context)
@@ -116,6 +133,18 @@ class Arenas:
         identity = kv_identity(self._model.facts, self._disk.loading, context.settings)
         return DiskLink(self._disk.tier, space(identity, command.workspace, self._disk.user), self._disk.wake)
 
+    def _make_room(self, settings: ContextSettings, on_host: int) -> int:
+        """Bytes that new cells may take, 0 for no limit. Where they could use more, arenas without branches go for it."""
+        wanted = self._cells(settings, 0) * self._model.cell_bytes(settings)
+        limit = self._limit(on_host)
+        for place in self._left():
+            if not 0 < limit < wanted:
+                break
+            on_host += place.kv_bytes if on_host else 0
+            self._give_back(place)
+            limit = self._limit(on_host)
+        return limit
+
     def _limit(self, on_host: int) -> int:
         """Bytes that new cells may take: what the daemon allows, or what the device has where they are not on the host."""
         on_device = self._model.free_memory()
@@ -133,7 +162,9 @@ class Arenas:
         return max(window, min(most, limit // each if limit else most))
 
     def close(self, branch: str) -> None:
-        """Forget a branch; the last one takes its arena with it. Twice is once."""
+        """Forget a branch; the last one takes its arena with it, as soon as the disk need not wait for anything from it. Twice
+        is once.
+        """
         place = self._by_branch.pop(branch, None)
         self._told.pop(branch, None)
         if place is None:
@@ -141,9 +172,18 @@ class Arenas:
         place.arena.close(branch)
         place.branches.discard(branch)
         if not place.branches:
-            del self._places[place.name]
-            place.arena.shut()
-            self._tell(wire.ArenaState(wire.UNASKED, place.name, 0, 0, gone=True))
+            place.goes = time.monotonic() + LEFT_S
+            if place.arena.write_behind() is None:
+                self._give_back(place)
+
+    def _left(self) -> list[_Place]:
+        """The arenas that have no branches, and are there for the disk alone."""
+        return [place for place in self._places.values() if not place.branches]
+
+    def _give_back(self, place: _Place) -> None:
+        del self._places[place.name]
+        place.arena.shut()
+        self._tell(wire.ArenaState(wire.UNASKED, place.name, 0, 0, gone=True))
 
     def of(self, branch: str) -> Arena:
         """The arena of a branch on which something is about to happen. Raises BackendError."""
@@ -155,9 +195,16 @@ class Arenas:
         return place.arena
 
     def after_turn(self, busy: Collection[str]) -> None:
-        """Tell of branches that moved without a job of theirs; `busy` are those that have one."""
+        """Tell of branches that moved without a job of theirs; `busy` are those that have one. A little goes to the disk also
+        while jobs run all the time, and who has no branches goes when its time is over.
+        """
         if self._disk is not None:
             self._disk.tier.hold(bool(busy))
+            if busy:
+                self._in_passing.spend(self._save_in_passing)
+        for place in self._left():
+            if time.monotonic() >= place.goes:
+                self._give_back(place)
         for place in self._places.values():
             if not place.branches.isdisjoint(busy):
                 place.used = time.monotonic()
@@ -173,10 +220,12 @@ class Arenas:
                     self._tell(wire.Residence(wire.UNASKED, branch, *there))
 
     def park(self, name: str) -> None:
-        """Give an arena's cells back; its branches stay, in memory where that is worth it."""
+        """Give an arena's cells back; its branches stay, in memory where that is worth it. Without branches it goes."""
         place = self._places.get(name)
-        if place is not None:
+        if place is not None and place.branches:
             place.arena.park()
+        elif place is not None:
+            self._give_back(place)
 
     def check(self) -> wire.Checked:
         """Compare all arenas with their backends. Raises AssertionError."""
@@ -192,14 +241,31 @@ class Arenas:
             self._checked = now
             for place in self._places.values():
                 self._check(place)
-        for place in self._places.values():
+        for place in list(self._places.values()):
             if now - place.used >= PARKED_AFTER_S:
                 self.park(place.name)
         # One piece at a time: who comes meanwhile waits for no more than that. First to the disk, while it is in cells.
-        again = [each for place in self._places.values() if (each := place.arena.write_behind()) is not None]
+        again = self._save_when_idle()
         if 0.0 in again or any(place.arena.shed() for place in self._places.values()):
             return 0.0
         return min(again, default=CHECKED_EVERY_S if self._places else None)
+
+    def _save_when_idle(self) -> list[float]:
+        """One piece of each arena that has some; in how many seconds to come again for each."""
+        again: list[float] = []
+        for place in list(self._places.values()):
+            pause = place.arena.write_behind()
+            if pause is not None:
+                again.append(pause)
+            elif not place.branches:
+                self._give_back(place)
+        return again
+
+    def _save_in_passing(self) -> None:
+        """One piece, first of those who go."""
+        for place in sorted(self._places.values(), key=lambda place: bool(place.branches)):
+            if place.arena.write_behind(in_passing=True) is not None:
+                return
 
     def disk_told(self) -> wire.DiskTold | None:
         """How the disk tier stands; None without one. Any thread."""
@@ -241,4 +307,4 @@ class Arenas:
     def _tell_state(self, place: _Place) -> None:
         place.parked = place.arena.parked
         cells = 0 if place.parked else place.arena.cells
-        self._tell(wire.ArenaState(wire.UNASKED, place.name, cells, cells * place.arena.cell_bytes))
+        self._tell(wire.ArenaState(wire.UNASKED, place.name, cells, place.kv_bytes))

@@ -6,7 +6,6 @@ client must not take a model from all others. It comes back when a file of it ch
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -60,8 +59,8 @@ class SetAside:
             )
 
     def died(self, key: EngineKey, stamp: Stamp, died: EngineDied) -> None:
-        """The engine died before it stood. A kill from outside, as by a kernel that is out of memory, is no file's fault."""
-        if died.signal_number == signal.SIGKILL:
+        """The engine died before it stood. A kill from outside is no file's fault."""
+        if died.is_from_outside:
             return
         known = self._strikes.pop(key, None)
         count = known.count + 1 if known is not None and known.stamp == stamp else 1

@@ -16,8 +16,9 @@ FIRST_S = 1.0
 MOST_S = 60.0
 """No wait is longer."""
 CALM_S = 10.0
-"""So long after the end of the last wait without a death, and at least as long as that wait, and the next death is the first
-of a new row. So waits take no more than half of the time, and an engine that is of use between its deaths waits for none.
+"""So long after it stood again, and at least as long as the last wait, without a death, and the next one is the first of a
+new row. So waits take no more than half of the time, and an engine that is of use between its deaths waits for none. To
+load a model is of no use yet, however long it takes.
 """
 
 
@@ -37,13 +38,20 @@ class Deaths:
         """Of the last one."""
         self._until = 0.0
         """When the next engine may be started."""
+        self._stood: float | None = None
+        """Since when one stands; None while none does."""
 
     def died(self, cause: str) -> None:
         """Once more."""
         now = self._clock()
         self.row = 1 if self.is_past else self.row + 1
         self.cause = cause
+        self._stood = None
         self._until = now + wait_after(self.row)
+
+    def stood(self) -> None:
+        """The next engine stands."""
+        self._stood = self._clock()
 
     @property
     def wait_s(self) -> float:
@@ -53,7 +61,9 @@ class Deaths:
     @property
     def is_past(self) -> bool:
         """Whether so much time went by without a death that the next one begins a new row."""
-        return not self.row or self._clock() - self._until > max(CALM_S, wait_after(self.row))
+        if not self.row or self._stood is None:
+            return not self.row
+        return self._clock() - max(self._until, self._stood) > max(CALM_S, wait_after(self.row))
 
     def sentence(self) -> str:
         """What a client is told while it has to wait."""

@@ -29,8 +29,8 @@ class DiskLink:
     def nearest(
         self, tokens: Sequence[int], at: int, passed: Collection[str], pays: Callable[[int, int], bool]
     ) -> Found | None:
-        """The first entry from `at` on whose restore pays, given its matching tokens and how many it has, and that is none
-        of those `passed` over.
+        """The first entry that goes on behind `at` whose restore pays, given how many tokens it brings and how many it has, and
+        that is none of those `passed` over. It may begin before `at`: only the rest of it is of use then.
         """
         if len(tokens) - at < LEAST:
             return None
@@ -39,8 +39,7 @@ class DiskLink:
             (
                 each
                 for each in found
-                if each.entry.label.name not in passed
-                and pays(each.matched, each.entry.label.end - each.start)
+                if each.entry.label.name not in passed and pays(each.gained(at), each.entry.label.count)
             ),
             None,
         )

@@ -75,8 +75,8 @@ class Foresight:
                 async with asyncio.timeout(PATIENCE_S):
                     kept = (await engine.tally()).memory_tier
                     limit = max(0, kept - bytes_)
+                    self._limited.add(engine)  # it may do it too late to be heard
                     await engine.limit_memory(limit)
-                    self._limited.add(engine)
                     bytes_ -= kept - limit
 
     async def _restore(self) -> None:

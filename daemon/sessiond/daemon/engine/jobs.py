@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from sessiond.adapters.base import Model
+from sessiond.adapters.base import Likely, Model
 from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.arena import Arena
 from sessiond.daemon.engine.arenas import Arenas
@@ -103,11 +103,16 @@ class JobMaker:
     ) -> tuple[Work[Finish], Rank, Tell]:
         assembler = TextAssembler(command.stop)
         generated: list[int] = []
+        scores: list[wire.Scores] = []
+
+        def scored(likely: Likely) -> None:
+            scores.append(self._scores(likely))
 
         def emit(token: int) -> Finish | None:
             generated.append(token)
             text = assembler.feed(self._model.pieces([token])[0])
-            self._send(wire.Piece(command.id, text, [token]))
+            self._send(wire.Piece(command.id, text, [token], scores.copy()))
+            scores.clear()
             stopped = assembler.stopped_by
             return Finish("stop_string", stopped) if stopped is not None else None
 
@@ -120,8 +125,16 @@ class JobMaker:
             held = wire.pack_tokens(arena.tokens(command.branch))
             return wire.Generated(finish.reason, finish.stop_string, len(generated), held, queue_ms, work_ms)
 
-        work = arena.generate(command.branch, tokens, command.sampling, command.max_tokens, emit)
+        work = arena.generate(command.branch, tokens, command.sampling, command.max_tokens, emit, scored)
         return work, Rank.DECODE, finished
+
+    def _scores(self, likely: Likely) -> wire.Scores:
+        told = (likely.taken, *likely.top)
+        pieces = self._model.pieces([token for token, _ in told])
+        taken, *top = (
+            wire.Score(token, piece, logprob) for (token, logprob), piece in zip(told, pieces, strict=True)
+        )
+        return wire.Scores(taken, top)
 
 
 def _due(command: JobCommand, arena: Arena, tokens: Sequence[int], arrived: float) -> float:

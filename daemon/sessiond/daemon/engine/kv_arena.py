@@ -18,7 +18,7 @@ from sessiond.adapters.base import (
     Unsupported,
 )
 from sessiond.daemon.engine import carried
-from sessiond.daemon.engine.arena import Emit, Told
+from sessiond.daemon.engine.arena import Emit, Scored, Told, unheard
 from sessiond.daemon.engine.disk.keys import unpack
 from sessiond.daemon.engine.disk_link import DiskLink, WriteBehind
 from sessiond.daemon.engine.integrity import check_tree
@@ -122,26 +122,36 @@ class KvArena:
         return (yield from self._reach.to(branch, target, told, self._reach.stops(borders, len(target))))
 
     def generate(
-        self, branch: str, tokens: Sequence[int], sampling: Sampling, max_tokens: int, emit: Emit
+        self,
+        branch: str,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        max_tokens: int,
+        emit: Emit,
+        scored: Scored = unheard,
     ) -> Work[Finish]:
         """See `Arena.generate`. The last token of an answer is computed too, so that all of it is resident."""
         target = list(tokens)
-        yield from self._reach.to(branch, target, stops=self._reach.stops((), len(target)))
         sampler = self._model.new_sampler(sampling)
         try:
+            yield from self._reach.to(branch, target, stops=self._reach.stops((), len(target)))
             sampler.prime(tokens[-(sampling.repeat_last_n or DEFAULT_LAST_N) :])
             for _ in range(max_tokens):
+                if sampler.ended:
+                    return Finish("stop")
                 row = yield from self._row(branch, target)
                 spot = self._tree.spot(branch)
                 token = self._context.sample(row, sampler)
                 if token in self._end_tokens:
                     return Finish("stop")
+                if sampling.logprobs:
+                    scored(self._context.likely(row, token, sampling.logprobs))
                 finish = emit(token)
                 target.append(token)
                 yield from self._reach.to(branch, target, since=spot)
                 if finish is not None:
                     return finish
-            return Finish("length")
+            return Finish("stop" if sampler.ended else "length")
         finally:
             sampler.close()
 
@@ -242,13 +252,13 @@ class KvArena:
     def _receive(self, wish: Receive, keep: Sequence[str]) -> None:
         found, disk = wish.found, self._disk
         wish.tried = True
-        if disk is None or not self._tree.stands(wish.branch, found.start):
+        if disk is None or (tokens := self._goes_on(wish)) is None:
             return
         began = time.monotonic()
         disk.begin_use(found)
         try:
-            tokens = unpack(found.entry.label.tokens)
-            done = self._tree.receive(wish.branch, tokens, wish.payload, keep)
+            skip = found.entry.label.count - len(tokens)
+            done = self._tree.receive(wish.branch, tokens, wish.payload, keep, skip)
         except NoRoom:
             disk.refused(found, "")
             # Whoever is before it will end, and leave room. If nobody is, a part of it may do, and that is computed.
@@ -259,6 +269,19 @@ class KvArena:
             return
         self.rates.fetched(len(wish.payload), wish.read_s + time.monotonic() - began)
         self._tree.walk(wish.branch, wish.tokens)  # before another wish takes it for what nobody holds
+
+    def _goes_on(self, wish: Receive) -> list[int] | None:
+        """The tokens of an entry that follow the branch's tip; None if they do not, or it has nothing for the branch. What it
+        has before them is compared with what stands there.
+        """
+        found, at = wish.found, self._tree.length(wish.branch)
+        if not found.start <= at < found.end or not self._tree.stands(wish.branch, at):
+            return None
+        tokens, has = unpack(found.entry.label.tokens), self._tree.tokens(wish.branch)
+        skip = at - found.start
+        if has != list(wish.tokens[:at]) or has[found.start :] != tokens[:skip]:
+            return None
+        return tokens[skip:]
 
     def _decode(self, runs: list[tuple[Compute, Run]]) -> None:
         whole = True
@@ -310,11 +333,12 @@ class KvArena:
         """See `Arena.shed`."""
         return not self._parked and self._tree.shed(in_passing=in_passing)
 
-    def write_behind(self) -> float | None:
+    def write_behind(self, *, in_passing: bool = False) -> float | None:
         """See `Arena.write_behind`."""
         if self._disk is None or self._behind is None:
             return None
-        self._disk.settle()
+        if not in_passing:  # else whoever was given something is about to compute on
+            self._disk.settle()
         return self._behind.step()
 
     @property

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from sessiond.adapters.base import ContextSettings
 from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
@@ -24,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 LEAST_RESERVE = 512 << 20
 """Bytes that are left to the rest of the machine at least."""
+PARK_S = 5.0
+"""How long an engine may take to give cells back. One that hangs must not keep memory from being looked for elsewhere."""
 RESERVE_SHARE = 0.1
 """Of all memory, what is left to the rest of the machine."""
 
@@ -49,6 +52,8 @@ class ArenaRecord:
     taken: int = 0
     """Bytes of its cells now."""
     cells: int = 0
+    settings: ContextSettings | None = None
+    """With nothing left open."""
     turns: int = 0
     """Turns that run on it."""
     background: set[Background] = field(default_factory=set["Background"])
@@ -92,7 +97,15 @@ class KvMemory:
             cells = opened.settings.num_cells if opened.cell_bytes else 0
             self.heard(engine, wire.ArenaState(wire.UNASKED, name, cells, cells * opened.cell_bytes))
         self._arenas[engine, name].root = root
+        self._arenas[engine, name].settings = opened.settings
         self.on_use()
+
+    def settings(self, engine: Engine, name: str) -> ContextSettings | None:
+        """What an arena was made with on this engine; None if it has none of that name. The next engine may have room for
+        fewer cells, or more.
+        """
+        record = self._arenas.get((engine, name))
+        return None if record is None else record.settings
 
     @property
     def is_used(self) -> bool:
@@ -126,7 +139,7 @@ class KvMemory:
         self._arenas = {key: record for key, record in self._arenas.items() if key[0] is not engine}
 
     async def give_way(self, but: ArenaRecord | None = None) -> bool:
-        """Have the arena that was idle for longest give its cells back. False if there is none."""
+        """Have the arena that was idle for longest give its cells back, within PARK_S. False if there is none."""
         idle = [r for r in self._arenas.values() if r.taken and not r.turns and r is not but]
         if not idle:
             return False
@@ -134,11 +147,12 @@ class KvMemory:
         log.info("arena.gives_way", arena=oldest.name, kv_bytes=oldest.taken)
         # At once: a turn that begins there meanwhile asks for room again, and nobody is asked twice in one search.
         oldest.taken = 0
-        for work in list(oldest.background):
-            work.must_stop.set()
-            await work.over.wait()
-        with contextlib.suppress(EngineDied, EngineFailed):
-            await oldest.engine.park(oldest.name)
+        with contextlib.suppress(EngineDied, EngineFailed, TimeoutError):
+            async with asyncio.timeout(PARK_S):
+                for work in list(oldest.background):
+                    work.must_stop.set()
+                    await work.over.wait()
+                await oldest.engine.park(oldest.name)
         return True
 
     @contextlib.asynccontextmanager

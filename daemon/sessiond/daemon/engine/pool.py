@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from weakref import WeakValueDictionary
 
@@ -35,6 +34,9 @@ FLUSH_S = 3.0
 MAX_ENGINES = 8
 """Each is a process that stays to the end: a client that asks for one after another would fill the machine."""
 
+REMEMBERED = 256
+"""Engines whose deaths are counted: clients name them."""
+
 
 class EnginePool:
     """Engines by key."""
@@ -51,6 +53,10 @@ class EnginePool:
         self._on_death = on_death
         self.on_next: Callable[[Seat], None] = lambda _seat: None
         """Hears when a seat goes on with another engine."""
+        self.on_other: Callable[[Seat], None] = lambda _seat: None
+        """Hears when a seat cannot go on, since its engine's place was taken by one with another model."""
+        self.stood_on: Callable[[], Collection[EngineKey]] = lambda: ()
+        """The engines on which somebody stands, whether or not they are loaded now: their places are theirs."""
         self.tiers = tiers or Tiers()
         """What each engine may keep beside its cells. Its disk is a folder in `tiers.folder`."""
         self._engines: dict[EngineKey, Engine] = {}
@@ -110,9 +116,10 @@ class EnginePool:
         deaths = self._deaths.get(key)
         if deaths is not None and deaths.wait_s:
             raise SessionUnavailable(deaths.sentence())
-        if len(self._engines) + len(self._loading) >= MAX_ENGINES:
+        if len({*self._engines, *self._loading, *self.stood_on()} - {key}) >= MAX_ENGINES:
             raise SessionUnavailable(
-                f"{MAX_ENGINES} models, or ways of loading one, are in memory, which is the limit"
+                f"{MAX_ENGINES} models, or ways of loading one, are in memory or about to come back there, "
+                f"which is the limit"
             )
 
     async def stop(self) -> None:
@@ -147,22 +154,31 @@ class EnginePool:
             except EngineDied as again:
                 self._died_early(key, stamp, again)
                 raise _in_words(again) from again
+        self._stands(key, engine)
+        return engine
+
+    def _stands(self, key: EngineKey, engine: Engine) -> None:
         self._aside.stood(key)
+        if key in self._deaths:
+            self._deaths[key].stood()
         self._engines[key] = engine
         self._on_start(engine)
+        # Here, and not where somebody asks for it: who stands on it has to hear of it, and of its death, also if this one
+        # was started for others, or dies before they had their turn.
+        seat = self._seats.get(key)
+        if seat is not None and not seat.takes(engine):
+            del self._seats[key]
+            self.on_other(seat)
         engine.process.on_end = lambda died: self._forget(key, engine, died)
         if engine.process.ended is not None:
             self._forget(key, engine, engine.process.ended)
-        return engine
 
     def _is_worth_another_try(self, key: EngineKey, stamp: Stamp, died: EngineDied) -> bool:
         """An engine died before it stood. Whether the next one may be started at once."""
         self._died_early(key, stamp, died)
         if died.signal_number is None or key in self._careful:
             return False
-        if (
-            died.signal_number != signal.SIGKILL
-        ):  # that one comes from outside, and says nothing of the kernels
+        if not died.is_from_outside:
             log.warning(
                 "engine.died_in_first_decode",
                 model=key.model,
@@ -179,14 +195,21 @@ class EnginePool:
     def _count(self, key: EngineKey, died: EngineDied) -> None:
         """One more death in the row of this engine."""
         self._deaths = {each: deaths for each, deaths in self._deaths.items() if not deaths.is_past}
-        deaths = self._deaths.setdefault(key, Deaths())
+        # The latest last, so that the bound takes those that nobody asked for any more.
+        deaths = self._deaths.pop(key, Deaths())
+        self._deaths[key] = deaths
         deaths.died(died.cause)
+        if len(self._deaths) > REMEMBERED:
+            del self._deaths[next(iter(self._deaths))]
         if deaths.wait_s:
             log.error("engine.waits", model=key.model, deaths=deaths.row, wait_s=deaths.wait_s)
 
     async def _try(self, key: EngineKey, adapter: str) -> Engine:
         settings = replace(key.settings, extra_buffers=False) if key in self._careful else key.settings
-        process = await EngineProcess.start()
+        try:
+            process = await EngineProcess.start()
+        except OSError as error:
+            raise SessionUnavailable(f"no engine can be started: {error.strerror or error}") from error
         log.info("engine.starting", model=key.model, pid=process.pid, extra_buffers=settings.extra_buffers)
         try:
             engine = await Engine.load(

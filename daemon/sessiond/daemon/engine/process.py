@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from sessiond.daemon.engine import wire
+from sessiond.daemon.engine.overheard import Overheard
 
 log = structlog.get_logger(__name__)
 
@@ -29,13 +30,24 @@ _FATAL = ("Fatal Python error", "GGML_ASSERT", "terminate called")
 """What stands in the line in which a native fault says what it was; a stack follows it."""
 
 
+_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+"""Signals that somebody sends, and no fault raises."""
+
+
 class EngineDied(Exception):
-    """The process ended. `cause` says how; `signal` is set if a signal ended it."""
+    """The process ended. `cause` says how; `signal_number` is set if a signal ended it."""
 
     def __init__(self, cause: str, signal_number: int | None = None) -> None:
         super().__init__(cause)
         self.cause = cause
         self.signal_number = signal_number
+
+    @property
+    def is_from_outside(self) -> bool:
+        """Whether somebody ended it, as a kernel that is out of memory or a stop of the whole service: that says nothing of
+        the model, or of the build.
+        """
+        return self.signal_number in _FROM_OUTSIDE
 
 
 class EngineFailed(Exception):
@@ -114,19 +126,23 @@ class EngineProcess:
 
     @classmethod
     async def start(cls) -> EngineProcess:
-        """Start a child that waits for its Load."""
+        """Start a child that waits for its Load. Raises OSError where the machine has no room for one."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "sessiond.daemon.engine",
-                str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-            )
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "sessiond.daemon.engine",
+                    str(theirs.fileno()),
+                    pass_fds=[theirs.fileno()],
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,
+                )
+        except BaseException:
+            ours.close()
+            raise
         reader, writer = await asyncio.open_connection(sock=ours)
         return cls(process, reader, writer)
 
@@ -207,12 +223,12 @@ class EngineProcess:
         # Read as it comes, not line by line: a line without end must not stop us from reading, or the engine would
         # block on a full pipe.
         assert self._process.stderr is not None
-        rest = ""
+        rest, overheard = "", Overheard(self.pid)
         while data := await self._process.stderr.read(1 << 16):
             *lines, rest = (rest + data.decode("utf-8", "replace"))[-(1 << 17) :].split("\n")
             for line in filter(str.strip, lines):
                 self._words.append(line.strip())
-                log.debug("engine.says", pid=self.pid, line=line.strip())
+                overheard.take(line.strip())
         if rest.strip():
             self._words.append(rest.strip())
 

@@ -14,7 +14,7 @@ from sessiond.adapters.base import (
     Sampling,
     Unsupported,
 )
-from sessiond.daemon.engine.arena import Emit, Told
+from sessiond.daemon.engine.arena import Emit, Scored, Told, unheard
 from sessiond.daemon.engine.rates import Rates
 from sessiond.daemon.engine.work import Batchable, Finish, Reuse, Taken, Waited, Work
 
@@ -90,9 +90,17 @@ class PromptArena:
                 yield Waited()  # somebody else was meant, or the loop will not resume us
 
     def generate(
-        self, branch: str, tokens: Sequence[int], sampling: Sampling, max_tokens: int, emit: Emit
+        self,
+        branch: str,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        max_tokens: int,
+        emit: Emit,
+        scored: Scored = unheard,
     ) -> Work[Finish]:
-        """See `Arena.generate`."""
+        """See `Arena.generate`. No such backend tells how likely a token was, or follows a grammar."""
+        if sampling.grammar or sampling.logprobs:
+            raise Unsupported("grammar" if sampling.grammar else "logprobs")
         plan = self._plans[branch] = list(tokens)
         self._warm_plans.discard(branch)
         answer = self._context.answer(list(tokens), sampling, max_tokens)
@@ -150,7 +158,7 @@ class PromptArena:
         """See `Arena.shed`. It holds no cells."""
         return False
 
-    def write_behind(self) -> float | None:
+    def write_behind(self, *, in_passing: bool = False) -> float | None:
         """See `Arena.write_behind`. Its KV cannot be had."""
         return None
 

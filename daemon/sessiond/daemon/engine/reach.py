@@ -94,7 +94,7 @@ class Reach:
         if self._restoring_pays(self.tree.ahead(branch, target)):
             return Restore(branch, target)
         found = self._on_disk(target, at, passed)
-        if found is not None and self._disk is not None and found.start == at:
+        if found is not None and self._disk is not None and found.start <= at:
             return self._disk.fetch(branch, found)
         stop = {*stops, found.start} if found is not None else stops
         end = min([at + self._num_batch, len(target), *(each for each in stop if each > at)])
@@ -102,7 +102,7 @@ class Reach:
         return Compute(branch, at, target[at : min(end, at + known) if known else end])
 
     def _on_disk(self, target: list[int], at: int, passed: set[str]) -> Found | None:
-        """The next entry on the way that is back sooner than it is computed."""
+        """The next entry on the way whose use is back sooner than it is computed."""
         if self._disk is None:
             return None
         return self._disk.nearest(target, at, passed, self._fetching_pays)

@@ -27,6 +27,9 @@ AGAIN = 2
 engine does without; and what kills three is not sent to a fourth.
 """
 
+MODEL_CHANGED = "the engine died, and its model has changed since it was loaded"
+"""Why sessions of a seat are over."""
+
 
 class Seat:
     """See the module. In the daemon's event loop. The pool makes it."""
@@ -64,7 +67,7 @@ class Seat:
         except InvalidInput as error:
             raise SessionUnavailable(f"the engine died and cannot be started again: {error}") from error
         if not self.takes(found):
-            raise SessionFatal("the engine died, and its model has changed since it was loaded")
+            raise SessionFatal(MODEL_CHANGED)
         return self.engine
 
     def takes(self, found: Engine) -> bool:
@@ -84,7 +87,9 @@ class Seat:
 
     async def _start_again(self) -> None:
         try:
-            await self.standing()
+            # The one that was waited for may have died before this could go on, and nobody else starts another.
+            while self.engine.process.ended is not None:
+                await self.standing()
         except SessiondError as refused:
             log.warning("engine.not_started_again", model=self.key.model, error=str(refused))
 

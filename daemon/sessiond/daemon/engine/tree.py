@@ -243,14 +243,17 @@ class TokenTree:
         self._unseat(tip)
         return True
 
-    def receive(self, branch: str, tokens: Sequence[int], state: bytes, keep: Collection[str] = ()) -> bool:
-        """Take over KV of `tokens` from elsewhere, behind the branch's tip. False if the backend refuses it. Raises NoRoom.
+    def receive(
+        self, branch: str, tokens: Sequence[int], state: bytes, keep: Collection[str] = (), skip: int = 0
+    ) -> bool:
+        """Take over KV of `tokens` from elsewhere, behind the branch's tip. It is that of `skip` tokens more, which stand there
+        already: the last ones of the branch. False if the backend refuses it. Raises NoRoom.
 
         As after `grow`, look at `length`.
         """
         sequence, start = self.extend(branch, len(tokens), keep)
         try:
-            self.cells.context.load(sequence, state, start)
+            self.cells.context.load(sequence, state, start, skip)
             whole = self.cells.context.end(sequence) == start + len(tokens)
         except BaseException as error:
             self.release(branch)

@@ -71,7 +71,9 @@ class Fetch:
 
 @dataclass(eq=False, slots=True)
 class Receive:
-    """Put KV that was read from the disk after the branch's tip, on the way to these tokens."""
+    """Put KV that was read from the disk after the branch's tip, on the way to these tokens. What the branch has of it
+    already stays as it is.
+    """
 
     branch: str
     tokens: Sequence[int]

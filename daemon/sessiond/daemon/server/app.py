@@ -172,7 +172,7 @@ class App:
         """Let running turns end, within bounds; refuse new ones."""
         log.info("daemon.stopping", grace_s=self._settings.stop_grace_s)
         await self._health.enter_graceful_shutdown()
-        self._registry.end_watches()
+        self._registry.begin_to_end()
         await server.stop(self._settings.stop_grace_s)
         await self._registry.stop()
         log.info("daemon.stopped")

@@ -14,17 +14,19 @@ from sessiond.adapters.base import (
     ModelSettings,
     Sampling,
 )
+from sessiond.daemon.server.constraints import constrained, grammar_of
 from sessiond.daemon.server.fields import MAX_NAME, Fields, folder
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.open_request import OpenRequest
+from sessiond.daemon.sessions.segments import MAX_SEGMENTS, faults
 from sessiond.daemon.sessions.session import DecodeRequest
 from sessiond.daemon.sessions.sources import PrefixRequest
-from sessiond.daemon.sessions.suffix import MessageInput, SuffixRequest
+from sessiond.daemon.sessions.suffix import MAX_ROLES, MessageInput, SuffixRequest
 from sessiond.daemon.workspace.segment import Segment
 from sessiond.v1 import config_pb2, context_pb2, session_service_pb2
 from sessiond.v1.errors import UnsupportedFeature
 
-MAX_SEGMENTS = 1 << 16
+MAX_LOGPROBS = 20
 MAX_SEED = (1 << 32) - 2
 """The backend keeps the last 32-bit number for "random"."""
 _FLASH = {
@@ -133,30 +135,20 @@ def _segments(fields: Fields, given: context_pb2.SegmentList) -> tuple[Segment, 
     if len(given.segments) > MAX_SEGMENTS:
         fields.refuse("prefix.segments", f"has more than {MAX_SEGMENTS} segments")
         return ()
-    segments: list[Segment] = []
-    seen: set[str] = set()
-    for index, segment in enumerate(given.segments):
-        where = f"prefix.segments[{index}]"
-        fields.text(f"{where}.id", segment.id, MAX_NAME)
-        if not segment.id or segment.id in seen or segment.id == "frame":
-            fields.refuse(f"{where}.id", 'is empty, taken, or the reserved "frame"')
-        seen.add(segment.id)
-        fields.text(f"{where}.text", segment.text)
-        fields.text(f"{where}.path", segment.path, 4096)
-        if segment.path.startswith("/") or ".." in segment.path.split("/"):
-            fields.refuse(f"{where}.path", "leaves the workspace")
-        fields.text(f"{where}.cache_class", segment.cache_class, MAX_NAME)
-        segments.append(
-            Segment(
-                segment.id,
-                "file" if segment.path else "text",
-                segment.text,
-                segment.path,
-                stable=segment.cache_class != "volatile",
-                cache_class=segment.cache_class,
-            )
+    segments = tuple(
+        Segment(
+            segment.id,
+            "file" if segment.path else "text",
+            segment.text,
+            segment.path,
+            stable=segment.cache_class != "volatile",
+            cache_class=segment.cache_class,
         )
-    return tuple(segments)
+        for segment in given.segments
+    )
+    for index, field, why in faults(segments, MAX_NAME):
+        fields.refuse(f"prefix.segments[{index}].{field}", why)
+    return segments
 
 
 def fork_key(request: session_service_pb2.ForkSessionRequest) -> str:
@@ -191,6 +183,9 @@ def suffix_request(suffix: context_pb2.SuffixInput) -> SuffixRequest:
     match suffix.WhichOneof("source"):
         case "text":
             request = SuffixRequest(fields.text("suffix.text", suffix.text), replace=replace, expect=expect)
+        case "messages" if len(suffix.messages.messages) > MAX_ROLES:
+            fields.refuse("suffix.messages", f"has more than {MAX_ROLES} messages")
+            request = SuffixRequest()
         case "messages":
             messages = tuple(
                 MessageInput(
@@ -224,10 +219,6 @@ def _expect(source: context_pb2.PrefixInput | context_pb2.SuffixInput) -> dict[s
     return told
 
 
-_NOT_YET = {"grammar": "grammar", "json_schema": "grammar", "choices": "grammar", "logprobs": "logprobs"}
-"""Fields of DecodeConfig that no backend serves yet, and the capability that will say when one does."""
-
-
 def decode_request(config: config_pb2.DecodeConfig, facts: ModelFacts) -> DecodeRequest:
     """Raises InvalidInput; UnsupportedFeature for what the backend cannot do."""
     fields = Fields()
@@ -241,14 +232,17 @@ def decode_request(config: config_pb2.DecodeConfig, facts: ModelFacts) -> Decode
     fields.number("config.frequency_penalty", config.frequency_penalty, -100.0, 100.0)
     fields.number("config.presence_penalty", config.presence_penalty, -100.0, 100.0)
     fields.count("config.seed", config.seed, most=MAX_SEED)
-    fields.count("config.logprobs", config.logprobs, most=1 << 16)
+    fields.count("config.logprobs", config.logprobs, most=MAX_LOGPROBS)
     if config.speculation not in config_pb2.Speculation.values():
         fields.refuse("config.speculation", f"{config.speculation} is not a value of Speculation")
     _lists(fields, config, facts.vocab.size)
+    able = facts.capabilities
+    grammar = grammar_of(fields, config) if able.grammar else ""
     fields.done()
-    for name, feature in _NOT_YET.items():
-        if getattr(config, name):
-            raise UnsupportedFeature(feature, facts.backend)
+    if constrained(config) and not able.grammar:
+        raise UnsupportedFeature("grammar", facts.backend)
+    if config.logprobs and not able.logprobs:
+        raise UnsupportedFeature("logprobs", facts.backend)
     sampling = Sampling(
         seed=config.seed if config.HasField("seed") else secrets.randbelow(MAX_SEED),
         temperature=config.temperature,
@@ -262,12 +256,14 @@ def decode_request(config: config_pb2.DecodeConfig, facts: ModelFacts) -> Decode
         presence_penalty=config.presence_penalty,
         samplers=tuple(config.samplers),
         logit_bias=tuple((bias.token_id, bias.bias) for bias in config.logit_bias),
+        grammar=grammar,
+        logprobs=config.logprobs,
     )
     return DecodeRequest(sampling, config.max_tokens, tuple(config.stop))
 
 
 def _lists(fields: Fields, config: config_pb2.DecodeConfig, vocab_tokens: int) -> None:
-    for name, most in (("stop", 64), ("samplers", 16), ("choices", 1024), ("logit_bias", 1 << 16)):
+    for name, most in (("stop", 64), ("samplers", 16), ("logit_bias", 1 << 16)):
         if len(getattr(config, name)) > most:
             fields.refuse(f"config.{name}", f"has more than {most} entries")
     for index, stop in enumerate(config.stop[:64]):

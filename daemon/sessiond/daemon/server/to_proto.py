@@ -9,6 +9,7 @@ from sessiond.adapters.base import Capabilities, ContextSettings, ModelFacts
 from sessiond.daemon.engine.carried import can_be_carried
 from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.engine.memory import ArenaRecord
+from sessiond.daemon.engine.wire import Score, Scores
 from sessiond.daemon.server.from_proto import SPLIT_MODES
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.edit_cost import EditCost
@@ -111,7 +112,9 @@ def suffix_status(status: SuffixStatus) -> context_pb2.SuffixStatus:
 
 def chunk(piece: Chunk, spent: Timings) -> context_pb2.StreamChunk:
     """A piece of an answer."""
-    message = context_pb2.StreamChunk(text=piece.text, token_ids=piece.token_ids)
+    message = context_pb2.StreamChunk(
+        text=piece.text, token_ids=piece.token_ids, logprobs=map(token_logprobs, piece.scores)
+    )
     if piece.summary is not None:
         message.summary.finish_reason = _FINISHES[piece.summary.finish_reason]
         message.summary.stop_string = piece.summary.stop_string
@@ -119,6 +122,15 @@ def chunk(piece: Chunk, spent: Timings) -> context_pb2.StreamChunk:
         message.summary.seed = piece.summary.seed
         message.summary.timings.CopyFrom(timings(spent))
     return message
+
+
+def token_logprobs(scores: Scores) -> context_pb2.TokenLogprobs:
+    """How likely a token was, and which ones were the likeliest at its place."""
+    return context_pb2.TokenLogprobs(taken=_logprob(scores.taken), top=map(_logprob, scores.top))
+
+
+def _logprob(score: Score) -> context_pb2.TokenLogprob:
+    return context_pb2.TokenLogprob(token_id=score.token, piece=score.piece, logprob=score.logprob)
 
 
 def manifest_segment(segment: ManifestSegment) -> context_pb2.ManifestSegment:

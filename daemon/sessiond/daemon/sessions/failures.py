@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Generator
 
-from sessiond.daemon.engine.process import EngineFailed
+from sessiond.daemon.engine.process import EngineDied, EngineFailed
 from sessiond.v1.errors import (
     ContextOverflow,
     SessionClosed,
@@ -30,3 +31,14 @@ def in_words(
             return SessionClosed(session)
         case _:
             return SessionUnavailable(f"the backend failed: {failed}")
+
+
+@contextlib.contextmanager
+def unavailable(meanwhile: str) -> Generator[None, None, None]:
+    """Raises SessionUnavailable where the engine died or failed; `meanwhile` says of what was done what a client knows."""
+    try:
+        yield
+    except EngineDied as died:
+        raise SessionUnavailable(f"the backend died while {meanwhile}: {died.cause}") from died
+    except EngineFailed as failed:
+        raise SessionUnavailable(f"the backend failed while {meanwhile}: {failed}") from failed

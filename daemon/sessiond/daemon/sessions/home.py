@@ -26,13 +26,29 @@ class Home:
     """Of KV for each token."""
     settings: ContextSettings
     """What a branch is opened with there."""
-    apart: bool = False
-    """Whether KV stands there that others answer for: from a snapshot of somebody else."""
+    left: Home | None = None
+    """The home that was left for this one, if KV stands here that others answer for: from a snapshot of somebody else."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether it is nobody else's."""
+        return self.left is not None
+
+    @property
+    def shared(self) -> Home:
+        """Where KV belongs that we answer for."""
+        return self.left or self
 
     @property
     def engine(self) -> Engine:
         """The one that stands, or the one that stood last."""
         return self.seat.engine
+
+    def settings_on(self, engine: Engine) -> ContextSettings:
+        """What the arena was made with there. Only the number of its cells may be another than in `settings`: that is
+        decided by the memory of the moment.
+        """
+        return self.memory.settings(engine, self.arena) or self.settings
 
     def quiet_s(self, root: Path) -> float:
         """Seconds since anything ended that ran for this workspace, on whatever arena; 0 while something runs."""

@@ -65,6 +65,8 @@ class KeepHot:
         self._hot: list[int] | None = None
         """The tokens that the branch was brought to."""
         self._began = 0.0
+        self._rising = False
+        """A run has begun that will go to whichever engine stands when it comes to that."""
         self._deaths = 0
         """Engines that died in a run since one came to its end, or something changed."""
         self._changed = asyncio.Event()
@@ -81,10 +83,10 @@ class KeepHot:
 
     def gone(self) -> None:
         """Another engine stands, and nothing of the prefix is in its cells: bring it back, unless that is what kills. Never
-        waits.
+        waits. Also if the run before came to nothing, since no engine could be started.
         """
-        if self._hot is not None and self._deaths <= AGAIN:
-            self._hot = None
+        self._hot = None
+        if self._deaths <= AGAIN and not self._rising:
             self._again(time.monotonic())
 
     def _again(self, began: float) -> None:
@@ -132,12 +134,16 @@ class KeepHot:
             self._again(self._began)
 
     async def _bring_up(self, began: float) -> None:
-        prefix = await self._assemble()
-        if prefix.tokens == self._hot:
-            self.up_to_date = not self._changed.is_set()
-            return
+        self._rising = True
+        try:
+            prefix = await self._assemble()
+            if prefix.tokens == self._hot:
+                self.up_to_date = not self._changed.is_set()
+                return
+            engine = await self._branch.stand()
+        finally:
+            self._rising = False
         run = _Run(prefix, began)
-        engine = await self._branch.stand()
         async with self._home.memory.background(engine, self._home.arena) as must_stop:
             self._tell(KeepHotRan("started", 0, 0.0))
             job = asyncio.create_task(self._prefill(engine, run))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from sessiond.adapters.base import ContextSettings
 from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.engine.memory import KvMemory
-from sessiond.daemon.engine.process import EngineFailed
+from sessiond.daemon.engine.process import EngineDied, EngineFailed
 from sessiond.v1.errors import SessionUnavailable
 
 
@@ -43,3 +45,9 @@ async def open_branch(
             else:
                 memory.opened(engine, arena, root, opened)
                 return opened
+
+
+async def drop(engine: Engine, branch: str) -> None:
+    """Close a branch that may have been opened. Never raises for what the engine does."""
+    with contextlib.suppress(EngineDied, EngineFailed):
+        await engine.close(branch)

@@ -45,7 +45,7 @@ class Plans:
         return new
 
     def forget(self) -> None:
-        """Give back what is only remembered."""
+        """See `Sources.forget`."""
         self._sources.forget()
 
     async def suffix(

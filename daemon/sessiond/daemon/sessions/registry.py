@@ -21,16 +21,17 @@ from sessiond.daemon.engine.measured import Measurements
 from sessiond.daemon.engine.memory import KvMemory
 from sessiond.daemon.engine.pool import EnginePool
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
-from sessiond.daemon.engine.seat import Seat
+from sessiond.daemon.engine.seat import MODEL_CHANGED, Seat
 from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.config import SessionConfig
-from sessiond.daemon.sessions.content import Content
+from sessiond.daemon.sessions.content import Content, common
 from sessiond.daemon.sessions.events import engine_restarted
+from sessiond.daemon.sessions.failures import unavailable
 from sessiond.daemon.sessions.home import Home
 from sessiond.daemon.sessions.ledger import Ledger, Remembered
 from sessiond.daemon.sessions.manifest import identify
 from sessiond.daemon.sessions.open_request import OpenRequest
-from sessiond.daemon.sessions.opening import open_branch
+from sessiond.daemon.sessions.opening import drop, open_branch
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.statuses import Report
 from sessiond.daemon.sessions.tally import Tally
@@ -39,6 +40,7 @@ from sessiond.v1.errors import (
     FieldMismatch,
     ManifestMismatch,
     SessiondError,
+    SessionFatal,
     SessionNotFound,
     SessionUnavailable,
     UnsupportedFeature,
@@ -85,6 +87,9 @@ class SessionRegistry:
         self.workspaces = Workspaces(calm, self.tally.heard)
         self.pool = EnginePool(self._engine_stands, self._engine_died, tiers, measurements)
         self.pool.on_next = self._engine_restarted
+        self.pool.on_other = self._model_changed
+        self.pool.stood_on = lambda: {session.home.seat.key for session in self._live()}
+        self._is_ending = False
         self.foresight = Foresight(self.memory, self.pool.loaded, self.pool.tiers.memory)
 
     async def engine(self, model: str, config: SessionConfig | None = None) -> Engine:
@@ -119,7 +124,7 @@ class SessionRegistry:
                 async with self._alone(known.opened):
                     if known.name in self._returning:
                         await self._return(known)
-            except (SessionUnavailable, EngineDied, EngineFailed) as passing:
+            except (SessionUnavailable, SessionFatal) as passing:
                 log.warning("session.not_revived_yet", session=known.name, error=str(passing))
             except SessiondError as error:
                 log.warning("session.not_revived", session=known.name, error=str(error))
@@ -134,7 +139,8 @@ class SessionRegistry:
             session.created_ms = known.created * 1e3
             try:
                 if known.prefix is not None:
-                    await session.begin_from(known.prefix)
+                    with unavailable("a session was made again"):
+                        await session.begin_from(known.prefix)
             except BaseException:
                 await session.close()
                 raise
@@ -218,12 +224,8 @@ class SessionRegistry:
             raise UnsupportedFeature("deterministic", seat.facts.backend)
         session_id = session_id or secrets.token_hex(8)
         async with self._dropping_what_fails(seat, session_id):
-            try:
+            with unavailable("a session was opened"):
                 return await seat.outliving(lambda engine: self._opened(seat, engine, session_id, request))
-            except EngineDied as died:
-                raise SessionUnavailable(
-                    f"the backend died while a session was opened: {died.cause}"
-                ) from died
 
     @contextlib.asynccontextmanager
     async def _dropping_what_fails(self, seat: Seat, branch: str) -> AsyncGenerator[None, None]:
@@ -231,9 +233,9 @@ class SessionRegistry:
             yield
         except BaseException:
             # Also after a cancel: the engine may have opened the branch, and nobody would ever close it.
-            drop = asyncio.create_task(_drop(seat.engine, branch))
-            self._dropping.add(drop)
-            drop.add_done_callback(self._dropping.discard)
+            dropping = asyncio.create_task(drop(seat.engine, branch))
+            self._dropping.add(dropping)
+            dropping.add_done_callback(self._dropping.discard)
             raise
 
     async def _opened(self, seat: Seat, engine: Engine, session_id: str, request: OpenRequest) -> Session:
@@ -272,10 +274,8 @@ class SessionRegistry:
     async def _forked(self, parent: Session, content: Content, key: str) -> Session:
         session_id = secrets.token_hex(8)
         async with self._dropping_what_fails(parent.home.seat, session_id):
-            try:
+            with unavailable("a session was forked"):
                 await parent.branch.fork(session_id)
-            except EngineDied as died:
-                raise SessionUnavailable(f"the backend died during a fork: {died.cause}") from died
         # Asked for anew: its parent may have been closed meanwhile, and the workspace forgotten.
         workspace = self.workspaces.of(parent.workspace_root) if parent.workspace_root else None
         session = Session(session_id, parent.home, parent.identity, parent.config, workspace, key)
@@ -286,7 +286,7 @@ class SessionRegistry:
     def report(self, name: str) -> Report:
         """All there is to say of a session's context, whatever its state. Raises SessionNotFound."""
         session = self.get(name)
-        return session.report(max((session.shared_with(other) for other in self._live()), default=0))
+        return session.report(max((_shared(session, other) for other in self._live()), default=0))
 
     def all(self) -> list[Session]:
         """Every session that is not closed, oldest first."""
@@ -316,18 +316,21 @@ class SessionRegistry:
         log.info("session.closed", session=name)
         return session
 
-    def end_watches(self) -> None:
-        """Tell all who watch that nothing more will come."""
+    def begin_to_end(self) -> None:
+        """Tell all who watch that nothing more will come, and start an engine only for a turn that still runs."""
+        self._is_ending = True
         for session in self._sessions.values():
             session.events.end()
 
     async def stop(self) -> None:
         """End all engines, and with them all sessions."""
+        self._is_ending = True
         with contextlib.suppress(TimeoutError):  # an engine that does not answer is ended all the same
             async with asyncio.timeout(STOP_S):
                 await self.workspaces.stop()
         await self.foresight.stop()
         await self.pool.stop()
+        await self.workspaces.ended()
         await self._ledger.close()
 
     def _live(self) -> list[Session]:
@@ -343,6 +346,8 @@ class SessionRegistry:
         for session in self._sessions.values():
             if session.engine is engine:
                 session.engine_died(died.cause)
+        if self._is_ending:
+            return
         for seat in {session.home.seat for session in self._live() if session.engine is engine}:
             seat.start_again()
 
@@ -351,6 +356,11 @@ class SessionRegistry:
             if session.home.seat is seat:
                 session.events.tell(engine_restarted())
         self.workspaces.engine_restarted(seat)
+
+    def _model_changed(self, seat: Seat) -> None:
+        for session in self._live():
+            if session.home.seat is seat:
+                session.lose(MODEL_CHANGED)
 
     def _forget_the_oldest(self) -> None:
         ended = [name for name, session in self._sessions.items() if session.state in ("closed", "fatal")]
@@ -364,6 +374,8 @@ def arena_name(root: Path | None, settings: ContextSettings) -> str:
     return digest_of([str(root or ""), asdict(settings)])
 
 
-async def _drop(engine: Engine, branch: str) -> None:
-    with contextlib.suppress(EngineDied, EngineFailed):
-        await engine.close(branch)
+def _shared(one: Session, other: Session) -> int:
+    """How many of its resident tokens the other one uses too."""
+    if other is one or (other.engine, other.home.arena) != (one.engine, one.home.arena):
+        return 0
+    return min(one.resident_tokens, other.resident_tokens, common(one.tokens, other.tokens))

@@ -6,8 +6,8 @@ the tokens, so that whatever a cancel, an eviction or an error left behind is pu
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -36,16 +36,13 @@ from sessiond.daemon.sessions.plans import Addition, Plans
 from sessiond.daemon.sessions.prefix import Prefix, empty_prefix
 from sessiond.daemon.sessions.residency import Residency
 from sessiond.daemon.sessions.sources import PrefixRequest, Sources
+from sessiond.daemon.sessions.spares import Spares
 from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Summary, Timings
 from sessiond.daemon.sessions.suffix import SuffixRequest
 from sessiond.daemon.sessions.turn import Turns
 from sessiond.daemon.sessions.unstable import Instability
 from sessiond.daemon.sessions.workspaces import HotKey, Workspace
-from sessiond.v1.errors import (
-    ContextOverflow,
-    SessionClosed,
-    SessionFatal,
-)
+from sessiond.v1.errors import ContextOverflow, SessionClosed, SessionFatal
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,9 @@ class Session:
         """Hears what its prefix was made from, whenever it was brought to one."""
         self._closed = False
         self._fatal = ""
+        self._freeing: asyncio.Task[None] | None = None
         self.branch = Branch(home, session_id, self._moved, self._turns.check_open, is_open=True)
+        self.spares = Spares(session_id, self._moved, self._turns.check_open)
         if workspace is not None:
             workspace.join(session_id, sources, self.events.tell)
 
@@ -131,12 +130,6 @@ class Session:
         """All of its tokens."""
         return self._content.tokens
 
-    def shared_with(self, other: Session) -> int:
-        """How many of its resident tokens the other one uses too."""
-        if other is self or (other.engine, other.home.arena) != (self.engine, self.home.arena):
-            return 0
-        return min(self.resident_tokens, other.resident_tokens, common(self.tokens, other.tokens))
-
     def report(self, shared: int = 0) -> Report:
         """All there is to say, given how many tokens are shared with others. Never waits."""
         prefix = self._content.prefix
@@ -173,11 +166,6 @@ class Session:
         async with self._turn("restore"):
             yield lambda done, total: self._turns.note("restore", done, total)
 
-    def new_branch(self, home: Home) -> Branch:
-        """One that may become its own by `take_over`; else it is to be closed."""
-        name = f"{self.id}-{secrets.token_hex(4)}"
-        return Branch(home, name, self._moved, self._turns.check_open)
-
     def take_over(self, branch: Branch, home: Home, content: Content, request: PrefixRequest) -> Branch:
         """Be this content, whose prefix is made from the request, and whose KV stands in the branch. The branch that was its
         own, to be closed. Within `restoring`.
@@ -202,20 +190,31 @@ class Session:
     # How it ends.
 
     async def close(self) -> None:
-        """End it, cancelling a running turn, and free what it holds. Raises SessionClosed the second time."""
+        """End it, cancelling a running turn, and free what it holds, also if the caller is cancelled. Raises SessionClosed
+        the second time.
+        """
         if self._closed:
             raise SessionClosed(self.name)
         self._closed = True
         self._turns.end(SessionClosed(self.name))
         self.branch.interrupt()
-        # Its name is remembered for a while; what it was made of would fill the memory.
+        self.spares.interrupt()
+        self._let_go()
+        self._freeing = asyncio.create_task(self._free())
+        await asyncio.shield(self._freeing)
+
+    def _let_go(self) -> None:
+        """Its name is remembered for a while; what it was made of would fill the memory."""
         self._content = Content(empty_prefix(self.identity))
         self._plans.forget()
         self._residency = Residency()
-        self.events.tell(StateChanged(self.state))
-        self.events.end()
         if self.workspace is not None:
             self.workspace.leave(self.id)
+        self.events.tell(StateChanged(self.state))
+        self.events.end()
+
+    async def _free(self) -> None:
+        if self.workspace is not None:
             await self.workspace.settled()
         await self.branch.close()
 
@@ -231,14 +230,11 @@ class Session:
         if self._closed or self._fatal:
             return
         self._fatal = cause
-        self._residency = Residency()
         fatal = SessionFatal(cause)
         self._turns.end(fatal)
-        if self.workspace is not None:
-            self.workspace.leave(self.id)
+        self.spares.interrupt()
         self.events.tell(Faulted(fatal.reason, fatal.message))
-        self.events.tell(StateChanged(self.state))
-        self.events.end()
+        self._let_go()
 
     def check_alive(self) -> None:
         """Raises what ended the session, if something did."""
@@ -406,7 +402,7 @@ class Session:
                     # What the client was sent is part of the session, also where a cancel comes before its KV.
                     self._content = before.answered(sent)
                     self._turns.note("decode", len(sent), most)
-                    yield Chunk(piece.text, tuple(piece.tokens))
+                    yield Chunk(piece.text, tuple(piece.tokens), scores=tuple(piece.scores))
         finally:
             self._residency = self._residency.within(self._content.size)
 

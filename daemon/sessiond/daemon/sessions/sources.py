@@ -46,6 +46,7 @@ class Sources:
         self._last_segments: tuple[Segment, ...] = ()
         self._last = empty_prefix(identity)
         """What was made of these."""
+        self._remembers = True
 
     async def prefix(self, request: PrefixRequest) -> Prefix:
         """The prefix that is asked for. Raises InvalidInput, PermissionDenied."""
@@ -60,6 +61,7 @@ class Sources:
         """
         if self._workspace is None:
             raise invalid("prefix.workspace", "the session was opened without a workspace")
+        await self._seat.standing()  # so that nobody waits in a thread while a model is loaded
         loop = asyncio.get_running_loop()
 
         def count(texts: Sequence[str]) -> list[int]:
@@ -71,7 +73,8 @@ class Sources:
         return await self._built(await self._workspace.assemble(count, most, order))
 
     def forget(self) -> None:
-        """Give back what is only remembered."""
+        """Give back what is only remembered, and remember nothing more: an assembly may still be under way."""
+        self._remembers = False
         self._last_segments, self._last = (), empty_prefix(self._identity)
 
     async def _built(self, assembly: Assembly) -> Prefix:
@@ -81,5 +84,6 @@ class Sources:
         made = await build_prefix(
             self._seat, self._identity, self._config.prompt_format, assembly.segments, assembly.left_out
         )
-        self._last_segments, self._last = assembly.segments, made
+        if self._remembers:
+            self._last_segments, self._last = assembly.segments, made
         return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from sessiond.daemon.engine.wire import Scores
 from sessiond.daemon.sessions.edit_cost import EditCost
 from sessiond.daemon.sessions.manifest import Manifest
 from sessiond.daemon.sessions.miss import Miss
@@ -87,6 +88,8 @@ class Chunk:
     text: str
     token_ids: tuple[int, ...]
     summary: Summary | None = None
+    scores: tuple[Scores, ...] = ()
+    """One for each of the tokens, if they were asked for."""
 
 
 @dataclass(frozen=True, slots=True)

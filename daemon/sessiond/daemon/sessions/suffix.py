@@ -11,6 +11,8 @@ from sessiond.daemon.engine.seat import Texts
 from sessiond.v1.errors import UnsupportedFeature, invalid
 
 ROLES = ("system", "user", "assistant")
+MAX_ROLES = 1 << 12
+"""Messages of a conversation, the last answer among them. Every turn has the template rendered around all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,14 @@ async def build_suffix(
     if request.fim is not None:
         raise UnsupportedFeature("fim", engine.facts.backend)
     added = _messages(request)
+    after = (*roles, *(message.role for message in added))
+    if added and len(after) >= MAX_ROLES:
+        raise invalid("suffix.messages", f"with an answer there would be more than {MAX_ROLES} messages")
     if prompt_format == RAW:
         runs = await engine.tokenize([message.content for message in added])
-        return Suffix([token for run in runs for token in run], (*roles, *(m.role for m in added)))
+        return Suffix([token for run in runs for token in run], after)
     if not added:
-        return Suffix([], tuple(roles))
-    after = (*roles, *(message.role for message in added))
+        return Suffix([], after)
     try:
         framing = await engine.framing(prompt_format, after)
     except EngineFailed as failed:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +18,7 @@ from sessiond.daemon.engine.seat import Seat
 from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.edit_cost import EditCost, expected_edit_cost
 from sessiond.daemon.sessions.events import FilesChanged, What
+from sessiond.daemon.sessions.failures import unavailable
 from sessiond.daemon.sessions.home import Home
 from sessiond.daemon.sessions.hot import KeepHot
 from sessiond.daemon.sessions.manifest import ManifestSegment
@@ -32,6 +35,9 @@ log = structlog.get_logger(__name__)
 
 MAX_ROOTS = 256
 """Workspaces that may have pins and buffers while no session is about them."""
+
+ASSEMBLIES = 16
+"""How many run at once."""
 
 Tell = Callable[[What], None]
 
@@ -93,8 +99,15 @@ class _Watch:
 class Workspace:
     """One folder. In the daemon's event loop."""
 
-    def __init__(self, root: Path, calm: Calm | None, heard: Tell = lambda _what: None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        calm: Calm | None,
+        heard: Tell = lambda _what: None,
+        threads: ThreadPoolExecutor | None = None,
+    ) -> None:
         self.root = root
+        self._threads = threads or assembling()
         self.overlay = Overlay()
         self._calm = calm
         self._heard = heard
@@ -124,7 +137,8 @@ class Workspace:
             self.overlay.drop_saved(self.root)
             return assemble(self.root, count, max_tokens, self.overlay.wishes(stands))
 
-        self._assembled = await asyncio.to_thread(now)
+        run = contextvars.copy_context().run
+        self._assembled = await asyncio.get_running_loop().run_in_executor(self._threads, run, now)
         return self._assembled
 
     def edit_cost(self, segments: Sequence[ManifestSegment]) -> EditCost | None:
@@ -132,11 +146,12 @@ class Workspace:
         return expected_edit_cost(segments, self._ordering.known, self._assembled.pinned)
 
     async def view(self) -> WorkspaceView:
-        """What its newest session would be given."""
+        """What its newest session would be given. Raises as `assemble`, and SessionUnavailable."""
         if not self._members:
             raise invalid("workspace_root", "no session is open over this workspace")
         newest = list(self._members.values())[-1]
-        prefix = await newest.prefixes.of_workspace()
+        with unavailable("a workspace was assembled"):
+            prefix = await newest.prefixes.of_workspace()
         return WorkspaceView(
             manifest=tuple(prefix.manifest.segments),
             left_out=prefix.left_out,
@@ -211,8 +226,11 @@ class Workspace:
         self._members.pop(session, None)
 
     async def settled(self) -> None:
-        """Wait until all is given back that is not used any more."""
-        await asyncio.gather(*self._stopping)
+        """Wait until all is given back that is not used any more. Whoever is cancelled here stops nothing: others wait for
+        the same.
+        """
+        if self._stopping:
+            await asyncio.wait(self._stopping)
 
     async def stop(self) -> None:
         """Let go of everything."""
@@ -294,6 +312,13 @@ class Workspace:
             log.warning("watcher.failed", root=str(self.root), error=str(error))
 
 
+def assembling() -> ThreadPoolExecutor:
+    """Threads for assemblies alone. They wait for engines, which may have to be started: in threads that others use too,
+    whatever an engine needs to start could stand behind those who wait for it.
+    """
+    return ThreadPoolExecutor(ASSEMBLIES, "assembly")
+
+
 async def _stop(hot: KeepHot | None, watch: _Watch | None) -> None:
     if watch is not None:
         for task in watch.tasks:
@@ -311,13 +336,14 @@ class Workspaces:
     heard: Tell = lambda _what: None
     """Hears what keep-hot tells of any of them."""
     _by_root: dict[Path, Workspace] = field(default_factory=dict[Path, Workspace])
+    _threads: ThreadPoolExecutor = field(default_factory=assembling)
 
     def of(self, root: Path) -> Workspace:
         """The workspace of this root, new if need be."""
         if root not in self._by_root:
             for idle in [each for each in self._by_root.values() if each.is_idle and each.overlay.is_empty]:
                 del self._by_root[idle.root]
-            self._by_root[root] = Workspace(root, self.calm, self.heard)
+            self._by_root[root] = Workspace(root, self.calm, self.heard, self._threads)
         return self._by_root[root]
 
     def overlay(self, root: Path) -> Overlay:
@@ -343,3 +369,9 @@ class Workspaces:
         """Let go of everything."""
         for workspace in self._by_root.values():
             await workspace.stop()
+
+    async def ended(self) -> None:
+        """Wait until no assembly runs any more, and begin none. Once no engine can be started: one that waits for an engine
+        ends then, while the event loop is still there to tell it so.
+        """
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)

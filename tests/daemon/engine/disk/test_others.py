@@ -215,6 +215,38 @@ def test_no_more_folders_are_held_at_once_than_may_be(
     assert _bytes(tmp_path) <= 5.5 * size and len(ours.files()) == 4
 
 
+def test_what_waits_to_be_held_is_come_to(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where what is held now is not enough; and ours do not go for it."""
+    monkeypatch.setattr(others, "MAX_HELD", 1)
+    ours = Place(tmp_path / _A)
+    _keep(ours, 10)
+    ours.store.close()
+    for number in range(5):
+        place = Place(tmp_path / f"{number:032x}")
+        _keep(place, number)
+        place.store.close()
+    ours = Place(tmp_path / _A, 6 * size + size // 2)
+    ours.store.room._limit = 2 * size + size // 2
+    assert any(ours.keep(tokens(_COUNT, 11)) == [True] for _ in range(5))
+    assert ours.back(tokens(_COUNT, 10)) == ours.back(tokens(_COUNT, 11)) == _COUNT
+    assert _bytes(tmp_path) <= 2.5 * size
+
+
+def test_what_cannot_be_opened_takes_no_room(tmp_path: Path, size: int) -> None:
+    """It can be measured, but nothing of it can be evicted: else all of ours would go for it, and nothing be kept again."""
+    other = Place(tmp_path / _A)
+    _keep(other, 0, 1, 2, 3)
+    other.store.close()
+    (tmp_path / _A / "new").rmdir()
+    (tmp_path / _A / "new").symlink_to(tmp_path)
+    ours = Place(tmp_path / _B, 2 * size + size // 2)
+    _keep(ours, 10, 11)
+    ours.store.close()
+    assert _held(tmp_path / _B, 10, 11) == [10, 11]
+    ours = Place(tmp_path / _B, 2 * size + size // 2)
+    assert len(ours.files()) == 2 and len(other.files()) == 4
+
+
 def test_files_that_are_not_entries_stay(tmp_path: Path, size: int) -> None:
     other = Place(tmp_path / _A)
     _keep(other, 0, 1)

@@ -10,7 +10,8 @@ from sessiond.daemon.sessions.snapshot import format as form
 from sessiond.daemon.sessions.snapshot.reading import Piece, Reading
 from sessiond.daemon.workspace.segment import LeftOut, Segment
 
-CELL_BYTES = 4
+CELL_BYTES = form.PIECE_BYTES // 2
+"""So large that a piece may have a single token."""
 
 HEADER = form.Header(
     identity={"backend": "b", "num_cells": "64"},
@@ -37,7 +38,7 @@ def whole(
     return made + form.trailer(checksum, seal)
 
 
-def read(path: Path) -> tuple[form.Header, list[Piece], bytes]:
+def read(path: Path, cell_bytes: int = CELL_BYTES) -> tuple[form.Header, list[Piece], bytes]:
     """All that stands in a file. Raises Damaged, OSError."""
     reading = Reading(path)
     try:
@@ -46,7 +47,7 @@ def read(path: Path) -> tuple[form.Header, list[Piece], bytes]:
         pieces: list[Piece] = []
         at = 0
         while at < header.count:
-            pieces.append(reading.piece(at, header.count, CELL_BYTES))
+            pieces.append(reading.piece(at, header.count, cell_bytes))
             at = pieces[-1].end
         return header, pieces, reading.seal()
     finally:

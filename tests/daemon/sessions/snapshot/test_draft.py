@@ -122,3 +122,13 @@ def test_a_folder_that_is_a_link_is_refused(folder: Path) -> None:
     with pytest.raises(NotPrivate):
         _put(folder.parent / "link" / "s", b"new")
     assert list(folder.iterdir()) == []
+
+
+def test_one_that_is_closed_twice_closes_nobody_elses_file(folder: Path) -> None:
+    draft = Draft(folder / "s")
+    draft.open()
+    draft.close()
+    others = [os.open(folder, os.O_RDONLY) for _ in range(4)]  # they get the numbers that are free now
+    draft.close()
+    for other in others:
+        os.close(other)

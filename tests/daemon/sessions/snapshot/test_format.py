@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import struct
 from dataclasses import replace
@@ -12,13 +13,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.daemon.sessions.snapshot.made import HEADER, read, whole
+from tests.daemon.sessions.snapshot.made import CELL_BYTES, HEADER, read, whole
 
 from sessiond.daemon.engine.disk.format import Damaged
 from sessiond.daemon.engine.disk.keys import pack
 from sessiond.daemon.sessions.snapshot import format as form
 from sessiond.daemon.sessions.snapshot.reading import Reading
-from sessiond.daemon.sessions.suffix import ROLES
+from sessiond.daemon.sessions.suffix import MAX_ROLES, ROLES
 from sessiond.daemon.workspace.segment import LeftOut, Segment
 
 _TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
@@ -112,7 +113,7 @@ def test_every_flipped_bit_is_damage(path: Path) -> None:
         [(0, 2, b"1"), (1, 2, b"1")],
         [(0, 2, b"1"), (2, 2, b"1")],
         [(0, 2, b"1")],
-        [(0, 3, bytes((1 << 20) + 25))],
+        [(0, 3, bytes(form.most_payload(3, CELL_BYTES) + 1))],
     ],
     ids=["late", "empty", "too far", "twice", "past the end", "too few", "too large"],
 )
@@ -124,8 +125,44 @@ def test_pieces_that_do_not_fit_are_damage(path: Path, pieces: list[tuple[int, i
 
 
 def test_the_largest_piece_that_its_tokens_allow_is_taken(path: Path) -> None:
-    path.write_bytes(whole(pieces=[(0, 3, bytes((1 << 20) + 24))]))
-    assert read(path)[1][0].size == (1 << 20) + 24
+    most = form.most_payload(3, CELL_BYTES)
+    assert most == 6 * CELL_BYTES + (1 << 20)
+    path.write_bytes(whole(pieces=[(0, 3, bytes(most))]))
+    assert read(path)[1][0].size == most
+
+
+@pytest.mark.parametrize(
+    ("counts", "sound"),
+    [
+        ([4, 4], True),
+        ([2, 4, 2], True),
+        ([4, 3, 1], True),
+        ([8], True),
+        ([1, 4, 3], False),
+        ([4, 1, 3], False),
+    ],
+)
+def test_only_the_last_piece_may_be_small(path: Path, counts: list[int], sound: bool) -> None:
+    """Each is loaded after all before it: pieces of one token take time with the square of their number."""
+    starts = itertools.accumulate(counts, initial=0)
+    pieces = [(start, count, b"x") for start, count in zip(starts, counts, strict=False)]
+    path.write_bytes(whole(replace(HEADER, tokens=pack(range(8))), pieces))
+    cell_bytes = form.PIECE_BYTES // 4
+    if sound:
+        assert [piece.end - piece.start for piece in read(path, cell_bytes)[1]] == counts
+    else:
+        with pytest.raises(Damaged, match="too few"):
+            read(path, cell_bytes)
+
+
+def test_more_roles_than_a_conversation_may_have_are_damage() -> None:
+    for count, sound in ((MAX_ROLES, True), (MAX_ROLES + 1, False)):
+        body = form._pack(replace(HEADER, roles=("user",) * count))
+        if sound:
+            assert len(form.parse(body).roles) == count
+        else:
+            with pytest.raises(Damaged):
+                form.parse(body)
 
 
 @pytest.mark.parametrize("size", [form.MAX_HEADER, form.MAX_HEADER + 1, (1 << 32) - 1])
@@ -153,7 +190,7 @@ def test_a_prefix_that_is_longer_than_all_is_damage() -> None:
     "change",
     [
         {"segments": (Segment("a", "file", "x\0y"),)},
-        {"roles": ("user",) * (form.MAX_ROLES + 1)},
+        {"roles": ("user",) * (MAX_ROLES + 1)},
         {"segments": (Segment("a", "file", "x" * (form.MAX_HEADER + 1)),)},
     ],
     ids=["nul", "roles", "text"],
@@ -175,7 +212,7 @@ def test_a_file_that_changes_while_it_is_read_is_damage(path: Path) -> None:
     reading = Reading(path)
     reading.open()
     reading.header()
-    piece = reading.piece(0, 3, 4)
+    piece = reading.piece(0, 3, CELL_BYTES)
     assert reading.payload(piece) == b"12"
     path.write_bytes(data.replace(b"12", b"21"))
     with pytest.raises(Damaged, match="changed"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sessiond.daemon.sessions.snapshot import seal as sealing
 from sessiond.daemon.sessions.snapshot.format import NOBODY
 from sessiond.daemon.sessions.snapshot.seal import KEY_BYTES, Seal
 
@@ -69,3 +70,10 @@ def test_a_link_is_no_key(key: Path, tmp_path: Path) -> None:
     (tmp_path / "theirs").chmod(0o600)
     key.symlink_to("theirs")
     assert Seal(key).of(SUM, "") == NOBODY
+
+
+def test_who_makes_a_key_second_takes_the_first(key: Path) -> None:
+    """Both had found none: what was sealed under another one, nobody would know again."""
+    first = sealing._made(key)
+    assert sealing._made(key) == first == key.read_bytes()
+    assert [each.name for each in key.parent.iterdir()] == [key.name]

@@ -16,9 +16,13 @@ from tests.daemon.sessions.snapshot.desk import Desk, answer, folder_at, logits
 from tests.daemon.sessions.snapshot.made import whole
 
 from sessiond.adapters.base import LoraSettings, ModelSettings
+from sessiond.adapters.scripted.cells import CELL_BYTES
 from sessiond.daemon.engine.disk.keys import pack
+from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.sessions.prefix import build_prefix
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.snapshot import format as form
+from sessiond.daemon.sessions.snapshot import texts
 from sessiond.daemon.sessions.snapshot.reading import Reading
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.statuses import Timings
@@ -30,6 +34,7 @@ from sessiond.v1.errors import (
     ManifestMismatch,
     SessionBusy,
     SessionClosed,
+    SessionFatal,
     SessionUnavailable,
     UnsupportedFeature,
 )
@@ -256,6 +261,66 @@ async def test_a_text_does_not_stand_for_other_tokens(
     assert session.tokens == before and await logits(desk, session) == wanted
 
 
+@pytest.mark.parametrize("count", [1, 100])
+async def test_texts_make_no_more_tokens_than_they_claim(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """They are not even made."""
+    monkeypatch.setattr(texts, "AT_ONCE", 512)
+    session = await desk.open()
+    path = await desk.save(await _grown(session))
+    claimed = _parts(path)[0].prefix_tokens
+    text = "ab" * (15_000 // count)
+    more = tuple(Segment(f"more{index}", "text", f"{index} {text}") for index in range(count))
+    _again(path, lambda header: replace(header, segments=header.segments + more))
+    made, tokenize = list[int](), Engine.tokenize
+
+    async def counted(engine: Engine, asked: list[str], *, parse_special: bool = False) -> list[list[int]]:
+        found = await tokenize(engine, asked, parse_special=parse_special)
+        made.extend(map(len, found))
+        return found
+
+    monkeypatch.setattr(Engine, "tokenize", counted)
+    with pytest.raises(InvalidInput, match="not those of its texts"):
+        await desk.snapshots.restore(session, path)
+    assert claimed < sum(made) <= (2 if count == 1 else 1) * claimed + 512
+
+
+async def test_a_text_that_is_longer_than_its_tokens_is_not_tokenized(desk: Desk) -> None:
+    session = await desk.open()
+    path = await desk.save(await _grown(session))
+    long = "a" * (texts.LONGEST_TOKEN * _parts(path)[0].prefix_tokens)
+    _again(path, lambda header: replace(header, segments=(Segment("long", "text", long), *header.segments)))
+    with pytest.raises(InvalidInput, match="longer than its tokens"):
+        await desk.snapshots.restore(session, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "s1"},
+        {"id": ""},
+        {"id": "frame"},
+        {"kind": "frame"},
+        {"path": "/etc/passwd"},
+        {"path": "a/../../b"},
+    ],
+    ids=lambda change: " ".join(f"{name} {value}" for name, value in change.items()),
+)
+async def test_segments_that_no_client_could_give_are_refused(desk: Desk, change: dict[str, Any]) -> None:
+    """Their manifest is right. One with a frame that is none could be saved again, and never be restored."""
+    session = await _grown(await desk.open())
+    path, before = await desk.save(session), session.report()
+    header = _parts(path)[0]
+    segments = (replace(header.segments[0], **change), *header.segments[1:])
+    prefix = await build_prefix(session.engine, session.identity, "raw", segments, header.left_out)
+    digest = bytes.fromhex(prefix.manifest.digest)
+    _again(path, lambda header: replace(header, segments=segments, manifest_digest=digest))
+    with pytest.raises(InvalidInput, match="of a segment"):
+        await desk.snapshots.restore(session, path)
+    assert session.report() == before
+
+
 async def test_forged_kv_reaches_nobody_else(desk: Desk) -> None:
     honest = await _grown(await desk.open())
     path, wanted = await desk.save(honest), await logits(desk, honest)
@@ -275,6 +340,29 @@ async def test_forged_kv_reaches_nobody_else(desk: Desk) -> None:
     for each in (session, fork):
         await each.close()
     assert len(desk.registry.memory.records()) == 2, "of the first forged session, and of all honest ones"
+
+
+@pytest.mark.parametrize("num_cells", ["same", "others"])
+@pytest.mark.parametrize("forked", [False, True])
+async def test_what_is_ours_is_not_answered_from_what_was_forged(
+    desk: Desk, num_cells: str, forked: bool
+) -> None:
+    """Its tokens stand where the session is, with KV that is forged."""
+    honest = await _grown(await desk.open())
+    path, wanted = await desk.save(honest), await logits(desk, honest)
+    others = await desk.save(await _grown(await desk.open(), "CCCC" * 20, "DD the é" * 30), "others")
+    forged = desk.folder / "forged"
+    forged.write_bytes(whole(_parts(path)[0], _parts(others)[1]))
+    if num_cells == "others":  # without KV that could be taken over
+        path = await desk.save(await _grown(await desk.open(num_ctx=1024)), "wide")
+    session = await desk.open()
+    assert (await desk.snapshots.restore(session, forged)).apart
+    assert await logits(desk, session) != wanted, "the KV is forged, or this test shows nothing"
+    if forked:
+        session = await desk.registry.fork(session.name, "fork")
+    assert not (await desk.snapshots.restore(session, path)).apart
+    assert await logits(desk, session) == wanted
+    assert session.home == honest.home
 
 
 async def test_kv_of_another_workspace_stands_apart(desk: Desk, tmp_path: Path) -> None:
@@ -396,6 +484,51 @@ async def test_a_session_that_is_closed_meanwhile_ends_it(desk: Desk, elsewhere:
         await _until(lambda: elsewhere.registry.memory.records() == [])
 
 
+SLOW: dict[str, Any] = {"model": "scripted-kv:step_ms=500", "num_batch": 1, "num_ubatch": 1}
+"""Each token takes so long that no test could wait for all of them."""
+
+
+async def _end(desk: Desk, session: Session, how: str) -> type[Exception]:
+    if how == "lost":
+        session.lose("for the test")
+        return SessionFatal
+    await desk.registry.close(session.name)
+    return SessionClosed
+
+
+@pytest.mark.parametrize("how", ["closed", "lost"])
+async def test_a_restore_does_not_outlive_its_session(desk: Desk, elsewhere: Desk, how: str) -> None:
+    path = await desk.save(await _grown(await desk.open()))
+    session = await elsewhere.open(**SLOW, num_ctx=1024)  # with other cells, so that all is computed
+    task = asyncio.create_task(elsewhere.snapshots.restore(session, path))
+    await _until(lambda: (now := session.report().busy) is not None and now.done_tokens > 0)
+    why = await _end(elsewhere, session, how)
+    with pytest.raises(why):
+        await task
+    assert (await session.engine.check()).residence.keys() <= {session.branch.name}
+
+
+@pytest.mark.parametrize("how", ["closed", "lost"])
+async def test_a_save_does_not_outlive_its_session(desk: Desk, elsewhere: Desk, how: str) -> None:
+    path = await desk.save(await _grown(await desk.open()))
+    session = await elsewhere.open(**SLOW)
+    await elsewhere.snapshots.restore(session, path)
+    first = session.engine.process
+    first.kill(signal.SIGKILL)
+    task = asyncio.create_task(elsewhere.snapshots.save(session, elsewhere.folder / "s"))
+    # The next engine has to compute what it saves.
+    await _until(
+        lambda: (
+            session.engine.process is not first
+            and any(each.stat().st_size for each in elsewhere.folder.glob(".*.snapshot"))
+        )
+    )
+    why = await _end(elsewhere, session, how)
+    with pytest.raises(why):
+        await task
+    assert [each.name for each in elsewhere.folder.iterdir()] == ["snapshot.key"]
+
+
 async def test_an_engine_that_dies_meanwhile_leaves_no_file(desk: Desk) -> None:
     session = await _grown(await desk.open("scripted-kv:step_ms=100"))
     before, first = session.tokens, session.engine.process
@@ -413,6 +546,18 @@ async def test_an_engine_that_dies_meanwhile_leaves_no_file(desk: Desk) -> None:
     assert list(desk.folder.iterdir()) == []
     assert session.tokens == before
     await desk.save(session)
+
+
+async def test_the_next_engine_s_cells_are_those_that_a_file_is_bound_to(desk: Desk) -> None:
+    session, memory = await _grown(await desk.open()), desk.registry.memory
+    cells = 600
+    memory.available = lambda: memory.reserve + cells * CELL_BYTES
+    session.engine.process.kill(signal.SIGKILL)
+    await session.engine.process._watch
+    header, *_ = _parts(await desk.save(session))
+    [record] = memory.records()
+    assert (record.cells, header.identity["num_cells"]) == (cells, str(cells))
+    assert (await session.engine.check()).residence.keys() == {session.id}  # nothing is left of what saved it
 
 
 async def test_an_engine_that_dies_of_a_restore_leaves_the_session(desk: Desk) -> None:

@@ -53,6 +53,10 @@ class Found:
         """Position behind the last token that matches."""
         return self.start + self.matched
 
+    def gained(self, at: int) -> int:
+        """Tokens that it brings to who has all those before `at`."""
+        return self.end - max(at, self.start)
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -108,14 +112,14 @@ class Catalogue:
     # What stands.
 
     def ahead(self, chain: Chain, at: int) -> list[Found]:
-        """The written entries along these tokens that begin at `at` or behind it, rising. What lies between them has to
-        be computed.
+        """The written entries along these tokens that go on behind `at`, rising: the first of them may begin before it. What
+        lies between them has to be computed.
         """
         with self._lock:
             found = list(self._cover(chain, len(chain), written=True))
             # What still waits is of use to who asks now, and as young.
             self._touch([*found, *self._cover(chain, len(chain), written=False)], self._now())
-        return [each for each in found if each.start >= at]
+        return [each for each in found if each.end > at]
 
     def missing(self, chain: Chain, end: int) -> list[Run]:
         """What of the first `end` of these tokens is not on disk nor on its way there, cut as entries are, rising."""

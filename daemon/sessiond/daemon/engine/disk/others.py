@@ -25,6 +25,8 @@ LOOK_S = 60.0
 """How often it is measured what the others take."""
 EMPTY_S = 86_400.0
 """How long a folder stays that has no entries: its engine may be about to write some."""
+CLOSED_S = 3600.0
+"""How long a folder that can be measured and not opened is passed over."""
 MAX_OTHERS = 1024
 """Folders that are looked at."""
 MAX_HELD = 32
@@ -63,8 +65,10 @@ class Others:
         """Of their files."""
         self.left_bytes = 0
         """Of the files of engines that do not run."""
-        self._left: list[tuple[float, Path]] = []
-        """Where these are, and when something was last written there."""
+        self._left: list[tuple[float, Path, int]] = []
+        """Where these are, when something was last written there, and their bytes."""
+        self._closed: dict[Path, float] = {}
+        """Folders that could not be opened, and when: what cannot be evicted must not have all else evicted for it."""
 
     def look(self) -> None:
         """Measure what there is, if that was not done for a while."""
@@ -81,9 +85,11 @@ class Others:
                 if is_locked(path):
                     self.running += 1
                     self.running_bytes += size
+                elif size and time.monotonic() - self._closed.get(path, -math.inf) < CLOSED_S:
+                    continue
                 elif size:
                     self.left_bytes += size
-                    self._left.append(((path / "entries").stat().st_mtime, path))
+                    self._left.append(((path / "entries").stat().st_mtime, path, size))
                 else:
                     with contextlib.closing(Folder(path, 0.0)) as folder:
                         folder.remove_if_empty(EMPTY_S, FILES)
@@ -95,10 +101,13 @@ class Others:
             self._look()
         with contextlib.ExitStack() as stack:
             found: list[Left] = []
-            for _, path in sorted(self._left)[:MAX_HELD]:
-                with contextlib.suppress(Unusable, OSError):
+            for _, path, size in sorted(self._left)[:MAX_HELD]:
+                try:
                     folder = stack.enter_context(contextlib.closing(Folder(path, 0.0)))
                     found += self._entries(folder, MAX_FILES - len(found))
+                except (Unusable, OSError):
+                    self._closed[path] = time.monotonic()
+                    self.left_bytes -= size
             yield found
 
     def remove(self, left: Left) -> bool:

@@ -82,20 +82,20 @@ class Room:
         """
         self._others.look()
         ages = {name: (last_used(filed, known.get(name)), -start_of(name)) for name, filed in files.items()}
-        taken = sum(filed.size for filed in files.values()) + self._others.left_bytes
-        over = taken - self._all(taken)
-        if over > 0:
-            for name in self._oldest_files(files, ages, over):
+        held = sum(filed.size for filed in files.values())
+        if self._over(held) > 0:
+            for name in self._oldest_files(files, ages, held):
                 self.leave(name)
                 del ages[name]
         return sorted(ages, key=ages.__getitem__, reverse=True)
 
     def _oldest_files(
-        self, files: dict[str, Filed], ages: dict[str, tuple[int, int]], over: int
+        self, files: dict[str, Filed], ages: dict[str, tuple[int, int]], held: int
     ) -> list[str]:
-        """Which files are among the oldest that make up so many bytes. What others left of these is removed."""
+        """Which files, of so many bytes, are among the oldest that have to go. What others left of these is removed."""
         found: list[str] = []
         with self._others.left() as left:
+            over = self._over(held)  # asked again: what could not be opened counts no more
             goes: list[str | Left] = [*files, *left]
             for each in sorted(goes, key=lambda one: ages[one] if isinstance(one, str) else _age(one)):
                 if over <= 0:
@@ -106,6 +106,11 @@ class Room:
                 elif self._remove(each):
                     over -= each.size
         return found
+
+    def _over(self, held: int) -> int:
+        """Bytes that have to go if we hold so many."""
+        taken = held + self._others.left_bytes
+        return taken - self._all(taken)
 
     def leave(self, name: str) -> None:
         """Remove a file that was found and has no room, or pass it over if that is not possible."""
@@ -155,8 +160,13 @@ class Room:
         short = self._taken > most  # what others left takes bytes, and nothing else that may be short
         with self._others.left() if short else contextlib.nullcontext(list[Left]()) as left:
             goes = self._goes(before, pinned, left)
-            if self._taken - sum(each.size for each in goes) > most:
+            missing = self._taken - sum(each.size for each in goes) - most
+            if missing > self._others.left_bytes - sum(each.size for each in left):
                 return
+            if (
+                missing > 0
+            ):  # the rest is in folders that are not held now: their turn comes, and ours stay for it
+                goes = [each for each in goes if isinstance(each, Left)]
             # A little more than needed, so that not every write has to look for the oldest.
             most -= max(0, most) // EVICT_PARTS
             for each in goes:

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+MARK = "disk tier: "
+"""What each line begins with: by it the daemon knows what is for its log (`engine/overheard.py`)."""
 EVERY_S = 60.0
 MOST = 500
 """Characters of a line."""
@@ -34,7 +36,7 @@ class Sayings:
                 self._said[kind] = last, withheld + 1
                 return
             self._said[kind] = now, 0
-        told = f"disk tier: {_plain(line)}" + (f" (and {withheld} like it before)" if withheld else "")
+        told = f"{MARK}{_plain(line)}" + (f" (and {withheld} like it before)" if withheld else "")
         # A closed log is no reason for the engine's loop to end.
         with contextlib.suppress(Exception):
             self._say(told)

@@ -111,8 +111,8 @@ class DiskTier:
         return self.is_open
 
     def ahead(self, space: Space, tokens: Sequence[int], at: int) -> list[Found]:
-        """The entries on the way of these tokens that begin at `at` or behind it, rising. Between them there may be gaps:
-        these tokens have to be computed, and the rest can be brought back behind them.
+        """The entries on the way of these tokens that go on behind `at`, rising; the first may begin before it. Between them
+        there may be gaps: these tokens have to be computed, and the rest can be brought back behind them.
         """
         store, chain = self._store, self._chain(space, tokens)
         if store is None or chain is None or self._is_late():
@@ -180,7 +180,12 @@ class DiskTier:
             read()
 
     def _is_late(self) -> bool:
-        return time.monotonic() - min(list(self._reading.values()), default=math.inf) > LATE_S
+        late = time.monotonic() - min(list(self._reading.values()), default=math.inf) > LATE_S
+        if late:
+            self._sayings.say(
+                "late", f"reading an entry takes longer than {LATE_S:.0f} s: off until it is over"
+            )
+        return late
 
     def begin_use(self, found: Found) -> None:
         """A backend is about to be given what was read. `end_use` must follow, once it has loaded it and computed on."""

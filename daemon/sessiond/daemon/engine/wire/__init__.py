@@ -64,6 +64,8 @@ from sessiond.daemon.engine.wire.events import (
     Piece,
     Progress,
     Residence,
+    Score,
+    Scores,
 )
 
 __all__ = [
@@ -111,6 +113,8 @@ __all__ = [
     "RawLogits",
     "Residence",
     "SaveKv",
+    "Score",
+    "Scores",
     "Tallied",
     "Tally",
     "TokenLists",

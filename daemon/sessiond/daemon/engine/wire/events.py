@@ -41,11 +41,29 @@ class Progress(Event, frozen=True, tag=True):
     total: int
 
 
+class Score(msgspec.Struct, frozen=True):
+    """How likely a token was."""
+
+    token: int
+    piece: bytes
+    logprob: float
+    """Natural logarithm of its probability."""
+
+
+class Scores(msgspec.Struct, frozen=True):
+    """A token of an answer, and the likeliest ones at its place."""
+
+    taken: Score
+    top: list[Score]
+
+
 class Piece(Event, frozen=True, tag=True):
     """More of an answer."""
 
     text: str
     tokens: list[int]
+    scores: list[Scores] = msgspec.field(default_factory=list[Scores])
+    """One for each of the tokens, if they were asked for."""
 
 
 class Residence(Event, frozen=True, tag=True):

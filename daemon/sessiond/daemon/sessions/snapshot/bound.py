@@ -27,10 +27,10 @@ def check_supported(session: Session) -> None:
 
 
 def identity_of(session: Session) -> dict[str, str]:
-    """Every field by name."""
-    identity = session.identity
+    """Every field by name, as it is on the engine that stands."""
+    identity, engine = session.identity, session.engine
     return {
-        **kv_identity(session.engine.facts, session.config.model, session.home.settings),
+        **kv_identity(engine.facts, session.config.model, session.home.settings_on(engine)),
         "prompt_format": identity.prompt_format,
         "prompt_template_digest": identity.prompt_template_digest,
         "add_bos": str(identity.add_bos),

@@ -50,14 +50,16 @@ class Draft:
         os.fsync(self._folder)
 
     def close(self) -> None:
-        """Remove what was not committed."""
-        if self._file >= 0:
-            os.close(self._file)
+        """Remove what was not committed. Twice is once."""
+        file, self._file = self._file, -1  # the numbers may be those of other files from now on
+        folder, self._folder = self._folder, -1
+        if file >= 0:
+            os.close(file)
             if not self._is_named:
                 with contextlib.suppress(OSError):
-                    os.unlink(self._temporary, dir_fd=self._folder)
-        if self._folder >= 0:
-            os.close(self._folder)
+                    os.unlink(self._temporary, dir_fd=folder)
+        if folder >= 0:
+            os.close(folder)
 
     def _check_target(self) -> None:
         """Raises OSError unless there is nothing under the name, or a snapshot of this user, or a file without a byte: a name

@@ -11,8 +11,9 @@ import struct
 from dataclasses import dataclass
 
 from sessiond.daemon.engine.disk.format import DIGEST_BYTES, Damaged
-from sessiond.daemon.engine.disk.keys import TOKEN_BYTES, pack_fields, unpack_fields
-from sessiond.daemon.sessions.suffix import ROLES
+from sessiond.daemon.engine.disk.keys import STEP, TOKEN_BYTES, pack_fields, unpack_fields
+from sessiond.daemon.sessions.segments import MAX_SEGMENTS
+from sessiond.daemon.sessions.suffix import MAX_ROLES, ROLES
 from sessiond.daemon.workspace.segment import LeftOut, Segment
 
 MAGIC = b"\x89SKS\r\n\x1a\n"
@@ -23,11 +24,11 @@ PLAIN = 0
 """The only codec: KV stands as the backend gave it."""
 MAX_HEADER = 64 << 20
 """Bytes. The texts of a prefix that fills a window of a million tokens take a tenth of it."""
-MAX_SEGMENTS = 1 << 16
 MAX_LEFT_OUT = 1 << 16
-MAX_ROLES = 1 << 16
 MAX_PIECE = 32 << 20
 """Bytes of a piece's payload. More never stands in memory at once."""
+PIECE_BYTES = 4 << 20
+"""Of KV in a piece, about: what stands in memory of it, and what others wait for, some milliseconds."""
 NOBODY = bytes(32)
 """Stands where a seal would, in a file for which nobody answers."""
 
@@ -83,6 +84,18 @@ def piece(before: bytes, start: int, count: int, payload: bytes) -> tuple[bytes,
         raise ValueError(f"a piece of {len(payload)} bytes")
     head = PIECE.pack(start, count, len(payload))
     return head, chained(before, head, payload)
+
+
+def step(cell_bytes: int) -> int:
+    """Tokens in a piece that is not the last one, as they are written; KV takes so many bytes a token."""
+    return max(1, min(STEP, PIECE_BYTES // max(1, cell_bytes)))
+
+
+def least_count(cell_bytes: int) -> int:
+    """Tokens that such a piece has at least, as they are read: each is loaded by a job that carries all tokens before it, so
+    pieces of one token would take time with the square of their number.
+    """
+    return (step(cell_bytes) + 1) // 2
 
 
 def most_payload(count: int, cell_bytes: int) -> int:

@@ -62,6 +62,8 @@ class Reading:
         at, count, size = form.PIECE.unpack(head)
         if at != start or not 0 < count <= end - start:
             raise Damaged("its pieces do not follow each other")
+        if count < form.least_count(cell_bytes) and count < end - start:
+            raise Damaged("a piece has too few tokens")
         if not 0 < size <= form.most_payload(count, cell_bytes):
             raise Damaged("a piece is too large for its tokens")
         offset, before = self._at, self.checksum
@@ -87,9 +89,10 @@ class Reading:
         return payload
 
     def close(self) -> None:
-        """Let go of the file."""
-        if self._file >= 0:
-            os.close(self._file)
+        """Let go of the file. Twice is once."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
 
     def _next(self, size: int) -> bytes:
         if self._at + size > self._size:

@@ -7,23 +7,21 @@ import secrets
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
-from sessiond.daemon.engine.disk.keys import STEP, pack
+from sessiond.daemon.engine.disk.keys import pack
 from sessiond.daemon.sessions.branch import Branch
 from sessiond.daemon.sessions.content import Content
 from sessiond.daemon.sessions.home import Home
+from sessiond.daemon.sessions.opening import drop
 from sessiond.daemon.sessions.prefix import FRAME, Prefix
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.snapshot import format as form
-from sessiond.daemon.sessions.snapshot.bound import check_supported, identity_of
+from sessiond.daemon.sessions.snapshot.bound import NUM_CELLS, check_supported, identity_of
 from sessiond.daemon.sessions.snapshot.draft import Draft
 from sessiond.daemon.sessions.snapshot.faults import in_words
 from sessiond.daemon.sessions.snapshot.seal import Seal
 from sessiond.daemon.sessions.snapshot.threads import in_thread, to_the_end
 from sessiond.daemon.workspace.segment import Segment
-from sessiond.v1.errors import invalid
-
-PIECE_BYTES = 4 << 20
-"""Of KV in a piece, about: what stands in memory of it, and what others wait for, some milliseconds."""
+from sessiond.v1.errors import SessionUnavailable, invalid
 
 
 async def save(session: Session, path: Path, seal: Seal) -> int:
@@ -34,13 +32,14 @@ async def save(session: Session, path: Path, seal: Seal) -> int:
     check_supported(session)
     draft = Draft(path)
     try:
-        with in_words("written"):
+        with in_words("written", session.check_alive):
             await in_thread(draft.open)
             async with contextlib.AsyncExitStack() as stack:
                 async with session.still() as content:
                     # What it is bound to is that of the same moment: a restore may give it another home.
-                    home, header = session.home, _header(session, content)
+                    home = session.home
                     branch = await stack.enter_async_context(_forked(session))
+                    header = _header(session, content)
                 await stack.enter_async_context(branch.turn())
                 checksum = await _write(draft, branch, home, header, content)
             told = form.NOBODY if home.apart else await in_thread(seal.of, checksum, home.root)
@@ -61,6 +60,8 @@ async def _write(draft: Draft, branch: Branch, home: Home, header: form.Header, 
     checksum, tokens = front[-len(form.NOBODY) :], content.tokens
     for start, end in _cuts(len(tokens), home.cell_bytes):
         engine = await branch.stand()
+        if str(home.settings_on(engine).num_cells) != header.identity[NUM_CELLS]:
+            raise SessionUnavailable("the engine died, and the next one has another number of cells")
         payload = await engine.save_kv(branch.name, tokens, start, end)
         checksum = await in_thread(_put, draft, checksum, start, end, payload)
     return checksum
@@ -74,18 +75,24 @@ def _put(draft: Draft, before: bytes, start: int, end: int, payload: bytes) -> b
 
 def _cuts(count: int, cell_bytes: int) -> Iterator[tuple[int, int]]:
     """Where pieces begin and end."""
-    step = max(1, min(STEP, PIECE_BYTES // max(1, cell_bytes)))
+    step = form.step(cell_bytes)
     return ((start, min(start + step, count)) for start in range(0, count, step))
 
 
 @contextlib.asynccontextmanager
 async def _forked(session: Session) -> AsyncGenerator[Branch, None]:
     """A branch that stands where the session's does, until this ends. Within `Session.still`."""
-    name = f"{session.id}-save-{secrets.token_hex(4)}"
-    branch = Branch(session.home, name, check=session.check_alive, is_open=True)
+    name, home = f"{session.id}-save-{secrets.token_hex(4)}", session.home
     try:
         await session.branch.fork(name)
-        yield branch
+    except BaseException:
+        # Also after a cancel: the engine may have opened it.
+        await to_the_end(drop(home.engine, name))
+        raise
+    branch = Branch(home, name, check=session.check_alive, is_open=True)
+    try:
+        with session.spares.known(branch):
+            yield branch
     finally:
         await to_the_end(branch.close())
 

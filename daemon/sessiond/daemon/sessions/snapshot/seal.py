@@ -10,6 +10,7 @@ import hmac
 import os
 import secrets
 import stat
+import threading
 from pathlib import Path
 
 import structlog
@@ -30,6 +31,8 @@ class Seal:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._key = b""
+        self._lock = threading.Lock()
+        """Sessions are saved and restored in several threads, and the first of them makes the key."""
 
     def of(self, checksum: bytes, root: str) -> bytes:
         """The seal of a file with that checksum, made over the workspace `root`; `NOBODY` without a key."""
@@ -42,12 +45,13 @@ class Seal:
         return bool(self._known_key()) and hmac.compare_digest(seal, self.of(checksum, root))
 
     def _known_key(self) -> bytes:
-        if not self._key and self._path is not None:
-            try:
-                self._key = _read(self._path) or _made(self._path)
-            except OSError as error:
-                log.warning("snapshot.no_key", error=str(error))
-        return self._key
+        with self._lock:
+            if not self._key and self._path is not None:
+                try:
+                    self._key = _read(self._path) or _made(self._path)
+                except OSError as error:
+                    log.warning("snapshot.no_key", error=str(error))
+            return self._key
 
 
 def _read(path: Path) -> bytes:
@@ -67,16 +71,19 @@ def _read(path: Path) -> bytes:
 
 
 def _made(path: Path) -> bytes:
-    """A new key, in place of one that cannot be used. Raises OSError."""
-    key, temporary = secrets.token_bytes(KEY_BYTES), path.with_name(f".{secrets.token_hex(8)}.key")
+    """The key that stands there now: a new one, or that of whoever was quicker. Raises OSError."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.key")
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.write(file, key)
+        os.write(file, secrets.token_bytes(KEY_BYTES))
         os.fsync(file)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            if not _read(path):  # one that cannot be used
+                temporary.replace(path)
     finally:
         os.close(file)
-    return key
+        temporary.unlink(missing_ok=True)
+    # Not the one that was made: what was sealed under that, nobody knew again.
+    return _read(path)
