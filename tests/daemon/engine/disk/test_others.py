@@ -216,15 +216,15 @@ def test_no_more_folders_are_held_at_once_than_may_be(
 
 
 def test_what_waits_to_be_held_is_come_to(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where what is held now is not enough; and ours do not go for it."""
+    """Also where what is held now is not enough; and ours, which are younger, do not go for it."""
     monkeypatch.setattr(others, "MAX_HELD", 1)
-    ours = Place(tmp_path / _A)
-    _keep(ours, 10)
-    ours.store.close()
     for number in range(5):
         place = Place(tmp_path / f"{number:032x}")
         _keep(place, number)
         place.store.close()
+    ours = Place(tmp_path / _A)
+    _keep(ours, 10)
+    ours.store.close()
     ours = Place(tmp_path / _A, 6 * size + size // 2)
     ours.store.room._limit = 2 * size + size // 2
     assert any(ours.keep(tokens(_COUNT, 11)) == [True] for _ in range(5))

@@ -160,12 +160,11 @@ class Room:
         short = self._taken > most  # what others left takes bytes, and nothing else that may be short
         with self._others.left() if short else contextlib.nullcontext(list[Left]()) as left:
             goes = self._goes(before, pinned, left)
-            missing = self._taken - sum(each.size for each in goes) - most
-            if missing > self._others.left_bytes - sum(each.size for each in left):
+            waiting = self._others.left_bytes - sum(each.size for each in left)
+            if self._taken - sum(each.size for each in goes) - most > waiting:
                 return
-            if (
-                missing > 0
-            ):  # the rest is in folders that are not held now: their turn comes, and ours stay for it
+            if waiting > 0:
+                # There is more in folders that are not held now, whose turn comes: ours do not go before them.
                 goes = [each for each in goes if isinstance(each, Left)]
             # A little more than needed, so that not every write has to look for the oldest.
             most -= max(0, most) // EVICT_PARTS
