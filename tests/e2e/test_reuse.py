@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from tests.e2e.daemon import Daemon, short_folder
@@ -140,9 +141,10 @@ def _agrees(session: Session, model: Model) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("name", MODELS)
-def test_counts_over_a_random_history(everything: Daemon, name: str, seed: int) -> None:
+def test_counts_over_a_random_history(everything: Daemon, tmp_path: Path, name: str, seed: int) -> None:
     rng = random.Random(seed)
-    session = everything.client.open_session(model=MODELS[name], key=f"history {seed}", config=RAW)
+    # In a folder of its own: what a session that was closed has left would be found.
+    session = everything.client.open_session(tmp_path, model=MODELS[name], key=f"history {seed}", config=RAW)
     source = {
         "prompt": context_pb2.REUSE_SOURCE_REPORTED,
         "silent": context_pb2.REUSE_SOURCE_UNKNOWN,
