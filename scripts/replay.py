@@ -13,7 +13,8 @@ holds all of them.
 - --compare: the same edits to a second daemon that keeps nothing hot, in turn. With --think 0 keep-hot makes nothing
   worse than 1.05 times, at the median and at p95.
 - --check-exact K: at every K-th event the prefix is that of a fresh session, and holds what the files hold. With
-  --deterministic each answer there is, token for token, that of a session which computes the whole prompt.
+  --deterministic each answer there is, token for token, that of a session which computes the whole prompt; nothing is kept
+  on disk then, where that session would find it.
 - --disk: what the engine wrote to the disk is at most 1.1 times the KV that was new (see replay_disk.py).
 - --order: no questions; tokens computed again with the files ordered by volatility and by path. The files are chosen
   blindly here. With --model scripted-kv: and a wide window it takes seconds, as nothing is computed.
@@ -140,7 +141,8 @@ def _lived(replay: Replay, asked: argparse.Namespace, folder: Path) -> Found:
         desks: dict[str, Desk] = {}
         disk: DiskWatch | None = None
         for name in ("hot", "not-hot") if asked.compare else ("hot",):
-            client = stack.enter_context(_daemon(folder / name, asked.model, keep_hot=name == "hot"))
+            daemon = _daemon(folder / name, asked.model, keep_hot=name == "hot", disk=not asked.deterministic)
+            client = stack.enter_context(daemon)
             if not asked.whole and replay.chosen is None:
                 replay.choose(client, asked.max_tokens, busiest=True)
             if asked.disk and name == "hot":
@@ -192,10 +194,11 @@ def _work(steps: Iterable[Step], desks: Sequence[Desk], commits: int) -> None:
 
 
 @contextlib.contextmanager
-def _daemon(folder: Path, model: str, *, keep_hot: bool) -> Generator[Client, None, None]:
+def _daemon(folder: Path, model: str, *, keep_hot: bool, disk: bool = True) -> Generator[Client, None, None]:
     """A daemon with a folder of its own."""
     folder.mkdir()
-    (folder / "sessiond.toml").write_text(f"keep_hot = {'true' if keep_hot else 'false'}\n")
+    settings = f"keep_hot = {'true' if keep_hot else 'false'}\n" + ("" if disk else "disk_tier_mb = 0\n")
+    (folder / "sessiond.toml").write_text(settings)
     with own_daemon(folder, model) as client:
         client.model()  # loaded from here on
         yield client
@@ -263,6 +266,8 @@ def _arguments() -> argparse.Namespace:
     for name, (_, least, _) in numbers.items():
         if getattr(asked, name.replace("-", "_")) < least:
             parser.error(f"--{name} is at least {least}")
+    if asked.disk and asked.deterministic:
+        parser.error("--deterministic keeps nothing on disk: no --disk")
     if asked.disk and asked.order:
         parser.error("--order computes nothing that is worth writing: no --disk")
     if asked.whole and asked.order:

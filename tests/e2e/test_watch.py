@@ -58,9 +58,9 @@ def test_it_tells_of_busy_and_ready(client: Client, session: Session) -> None:
 
 
 def test_a_complete_is_one_atomic_turn(session: Session) -> None:
-    """Others try all the time, and none of them comes in between its parts."""
+    """Others try all the time, and none of them comes in between its parts. Of its text nobody else has left anything."""
     with in_background(
-        lambda: list(session.complete("y" * 500, prefix="x" * 700, max_tokens=20, seed=1))
+        lambda: list(session.complete("%" * 500, prefix="#" * 700, max_tokens=20, seed=1))
     ) as running:
         wait_for_stage(session, "prefix")
         refused = 0
