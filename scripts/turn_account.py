@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -45,6 +46,8 @@ STAGES = {
 def main() -> int:
     """Measure and print."""
     asked = _arguments()
+    # Ended in order, so that the daemon does not outlive us.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="sd-", ignore_cleanup_errors=True) as name:
         ours, floor = Ours(Path(name), asked.model, 60.0), Floor()
         try:
