@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sessiond.adapters.base import BackendError, Run
+from sessiond.adapters.base import BackendError, Run, Sampling
 
-from .kit import KvBench, prefill, tokens_of
+from .kit import KvBench, argmax, prefill, tokens_of
 
 
 @pytest.mark.parametrize("chunk", [1, 17, 64, 100])
@@ -107,3 +107,40 @@ def test_unknown_sequences_and_tokens_are_refused(kv: KvBench) -> None:
         with pytest.raises(BackendError):
             context.decode([Run(0, 0, [*tokens, token])])
     assert context.end(0) == 0
+
+
+def test_logits_are_kept_after_each_of_the_last_tokens(kv: KvBench) -> None:
+    one, other = tokens_of(kv.model, 30, "one "), tokens_of(kv.model, 20, "another ")
+    context = kv.open_branching()
+    prefill(context, 0, one[:20])
+    context.decode([Run(0, 20, one[20:], want_logits=5), Run(1, 0, other, want_logits=2)])
+    for back in range(5):
+        kv.assert_as_fresh(context, context.logits(0, back), one[: 30 - back])
+    for back in range(2):
+        kv.assert_as_fresh(context, context.logits(1, back), other[: 20 - back])
+    greedy = kv.sampler(Sampling())
+    assert context.sample(0, greedy, 3) == argmax(context.logits(0, 3))
+    best = argmax(context.logits(0, 3))
+    assert context.likely(0, best, 1, 3).taken == context.likely(0, best, 1, 3).top[0]
+    assert context.likely(0, best, 1, 3).top != context.likely(0, best, 1).top
+    for run, back in ((0, 5), (1, 2), (0, -1), (2, 0)):
+        with pytest.raises(BackendError):
+            context.logits(run, back)
+
+
+def test_a_run_has_no_more_logits_than_tokens(kv: KvBench) -> None:
+    context, tokens = kv.open(), tokens_of(kv.model, 5)
+    for wanted in (-1, 6):
+        with pytest.raises(BackendError):
+            context.decode([Run(0, 0, tokens, wanted)])
+    assert context.end(0) == 0
+
+
+def test_as_many_logits_are_kept_as_are_promised(kv: KvBench) -> None:
+    context = kv.open_branching(num_ctx=1024)
+    size = min(context.settings.num_batch - 1, 1 + context.more_rows)
+    tokens = tokens_of(kv.model, size)
+    context.decode([Run(0, 0, tokens, size), Run(1, 0, tokens[:1], 1)])
+    kv.assert_as_fresh(context, context.logits(0, size - 1), tokens[:1], num_ctx=1024)
+    kv.assert_as_fresh(context, context.logits(0), tokens, num_ctx=1024)
+    kv.assert_as_fresh(context, context.logits(1), tokens[:1], num_ctx=1024)

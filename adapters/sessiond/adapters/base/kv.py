@@ -21,8 +21,8 @@ class Run:
     position: int
     """Position of the first token; equal to `end(sequence)`."""
     tokens: Sequence[int]
-    want_logits: bool = False
-    """Keep the logits after the last token."""
+    want_logits: int = 0
+    """Of how many of its last tokens the logits are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,11 @@ class KvContext(Protocol):
         """Bytes of KV for each token."""
         ...
 
+    @property
+    def more_rows(self) -> int:
+        """Rows of logits that one `decode` keeps beside one for each run."""
+        ...
+
     def decode(self, runs: Sequence[Run]) -> None:
         """Compute these runs in one batch, at most `settings.num_batch` tokens together.
 
@@ -83,19 +88,21 @@ class KvContext(Protocol):
         """
         ...
 
-    def logits(self, run: int) -> bytes:
-        """Logits after that run of the last `decode`, native float32, one for each token of the vocabulary."""
+    def logits(self, run: int, back: int = 0) -> bytes:
+        """Logits after that run of the last `decode`, or `back` tokens before its end, where those were wanted; native
+        float32, one for each token of the vocabulary.
+        """
         ...
 
-    def sample(self, run: int, sampler: Sampler) -> int:
-        """The next token by the logits after that run of the last `decode`. The sampler remembers it.
+    def sample(self, run: int, sampler: Sampler, back: int = 0) -> int:
+        """The next token by the logits of the same place. The sampler remembers it.
 
         Raises SettingsError on "grammar" where the sampler's grammar allows no token, or takes more than it may.
         """
         ...
 
-    def likely(self, run: int, token: int, count: int) -> Likely:
-        """How likely a token was after that run of the last `decode`, and which `count` ones were the likeliest."""
+    def likely(self, run: int, token: int, count: int, back: int = 0) -> Likely:
+        """How likely a token was by the logits of the same place, and which `count` ones were the likeliest."""
         ...
 
     def end(self, sequence: int) -> int:

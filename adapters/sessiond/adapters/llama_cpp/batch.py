@@ -44,9 +44,11 @@ class Batch:
             logits=pointer(self._wanted, ctypes.c_int8),
         )
 
-    def fill(self, runs: Sequence[Run]) -> tuple[Any, list[int]]:
-        """The native batch, and for each run the row of its last token. Valid until the next `fill`."""
-        rows: list[int] = []
+    def fill(self, runs: Sequence[Run]) -> tuple[Any, list[range]]:
+        """The native batch, and for each run the rows whose logits it wants, the last one first. Valid until the next
+        `fill`.
+        """
+        rows: list[range] = []
         start = 0
         for run in runs:
             end = start + len(run.tokens)
@@ -54,8 +56,8 @@ class Batch:
             self._position[start:end] = np.arange(run.position, run.position + len(run.tokens))
             self._sequence[start:end] = run.sequence
             self._wanted[start:end] = 0
-            self._wanted[end - 1] = run.want_logits
-            rows.append(end - 1)
+            self._wanted[end - run.want_logits : end] = 1
+            rows.append(range(end - 1, end - 1 - run.want_logits, -1))
             start = end
         self._native.n_tokens = start
         return self._native, rows

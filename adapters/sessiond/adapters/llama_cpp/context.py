@@ -35,6 +35,12 @@ from sessiond.adapters.llama_cpp.state_cut import state_from
 from sessiond.adapters.llama_cpp.tuning import CACHE_TYPES
 
 
+MORE_ROWS = 64
+"""Rows of logits in a batch beside one for each run. llama.cpp sets room aside for them: four bytes for each token of the
+vocabulary, and each row.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a context is made of, beside what its settings say."""
@@ -56,6 +62,7 @@ class LlamaContext:
     put together and taken apart there.
     """
 
+    more_rows = MORE_ROWS
     aborts_by_itself = True
     """Whether llama.cpp may stop in the middle of a micro-batch."""
     ordered = False
@@ -73,7 +80,8 @@ class LlamaContext:
         self._scratch = self.max_sequences
         self._vocab_size = vocab_size
         self._flag = AbortFlag()
-        self._rows: list[int] = []
+        self._rows: list[range] = []
+        """For each run of the last decode the rows that have logits, the last one first."""
         low = self._low = library()
         forget_log()
         self._native = low.llama_init_from_model(model, _params(settings, plan))
@@ -122,29 +130,35 @@ class LlamaContext:
                 raise BackendError(f"sequence {run.sequence} does not end at {run.position}")
             if min(run.tokens) < 0 or max(run.tokens) >= self._vocab_size:
                 raise BackendError("a token is not in the vocabulary")
+            if not 0 <= run.want_logits <= len(run.tokens):
+                raise BackendError(f"{run.want_logits} of {len(run.tokens)} tokens have no logits")
+        if sum(max(0, run.want_logits - 1) for run in runs) > self.more_rows:
+            raise BackendError(f"logits of more than {self.more_rows} tokens beside the last ones")
 
-    def logits(self, run: int) -> bytes:
+    def logits(self, run: int, back: int = 0) -> bytes:
         """See `KvContext.logits`."""
-        found = self._low.llama_get_logits_ith(self._native, self._row(run))
+        found = self._low.llama_get_logits_ith(self._native, self._row(run, back))
         if not found:
             raise BackendError(f"no logits were kept for run {run}")
         return ctypes.string_at(found, 4 * self._vocab_size)
 
-    def sample(self, run: int, sampler: Sampler) -> int:
+    def sample(self, run: int, sampler: Sampler, back: int = 0) -> int:
         """See `KvContext.sample`."""
         assert isinstance(sampler, SamplerChain)
         if sampler.guarded:
-            return sampler.choose(self.logits(run))
-        return int(self._low.llama_sampler_sample(sampler.native, self._native, self._row(run)))
+            return sampler.choose(self.logits(run, back))
+        return int(self._low.llama_sampler_sample(sampler.native, self._native, self._row(run, back)))
 
-    def likely(self, run: int, token: int, count: int) -> Likely:
+    def likely(self, run: int, token: int, count: int, back: int = 0) -> Likely:
         """See `KvContext.likely`."""
-        return likely(self.logits(run), token, count)
+        return likely(self.logits(run, back), token, count)
 
-    def _row(self, run: int) -> int:
+    def _row(self, run: int, back: int) -> int:
         if not 0 <= run < len(self._rows):
             raise BackendError(f"the last decode had no run {run}")
-        return self._rows[run]
+        if not 0 <= back < len(self._rows[run]):
+            raise BackendError(f"no logits were kept for run {run}, {back} tokens before its end")
+        return self._rows[run][back]
 
     def end(self, sequence: int) -> int:
         """See `KvContext.end`."""
@@ -295,9 +309,9 @@ def _params(settings: ContextSettings, plan: Plan) -> Any:
     params.n_batch = settings.num_batch + fillers
     params.n_ubatch = _grain(settings, plan)
     params.n_seq_max = plan.max_sequences + plan.own_sequences
-    # At most one for each sequence, and what fills its micro-batch up. llama.cpp asserts that it is not below the
-    # number of sequences, and would otherwise set aside room for the logits of a whole micro-batch.
-    params.n_outputs_max = params.n_seq_max * plan.row_width
+    # At most one for each sequence and so many more, and what fills each one's micro-batch up. llama.cpp asserts that
+    # there are no more, and would otherwise set aside room for the logits of a whole micro-batch.
+    params.n_outputs_max = (params.n_seq_max + MORE_ROWS) * plan.row_width
     params.n_threads = settings.num_threads
     params.n_threads_batch = settings.num_threads_batch
     params.flash_attn_type = (

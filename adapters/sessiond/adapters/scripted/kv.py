@@ -37,8 +37,8 @@ class ScriptedKv:
         self._no_truncate = no_truncate
         self._held: list[list[Cell]] = [[] for _ in range(max_sequences)]
         self._used = 0
-        self._outputs: dict[int, tuple[bytes, int]] = {}
-        """State and last token after those runs of the last decode that wanted logits."""
+        self._outputs: list[list[tuple[bytes, int]]] = []
+        """For each run of the last decode, states and last tokens where it wanted logits, the last one first."""
         self._aborted = threading.Event()
         self._closed = False
 
@@ -64,6 +64,10 @@ class ScriptedKv:
         return CELL_BYTES
 
     @property
+    def more_rows(self) -> int:
+        return self._settings.num_batch
+
+    @property
     def used_cells(self) -> int:
         """Cells that some sequence holds. Not part of the interface: for tests."""
         return self._used
@@ -72,7 +76,7 @@ class ScriptedKv:
         count = self._check_runs(runs)
         self._script.decode()
         self._check_room(count)
-        self._outputs = {}
+        self._outputs = []
         sequences = [self._held[run.sequence] for run in runs]
         tokens = chain.from_iterable(
             ((cells, run.sequence, token) for token in run.tokens)
@@ -84,25 +88,26 @@ class ScriptedKv:
             state = answers.step(cells[-1].state if cells else self._root, token)
             cells.append(Cell(token, len(cells), 1 << sequence, state))
             self._used += 1
-        self._outputs = {
-            index: (cells[-1].state, cells[-1].token)
-            for index, (cells, run) in enumerate(zip(sequences, runs, strict=True))
-            if run.want_logits
-        }
+        self._outputs = [
+            [(cell.state, cell.token) for cell in cells[: -1 - run.want_logits : -1]]
+            for cells, run in zip(sequences, runs, strict=True)
+        ]
 
-    def logits(self, run: int) -> bytes:
+    def logits(self, run: int, back: int = 0) -> bytes:
         self._check_open()
-        if run not in self._outputs:
-            raise BackendError(f"scripted: the last decode kept no logits of run {run}")
-        return answers.logits(*self._outputs[run])
+        if not 0 <= run < len(self._outputs) or not 0 <= back < len(self._outputs[run]):
+            raise BackendError(
+                f"scripted: the last decode kept no logits of run {run}, {back} tokens before its end"
+            )
+        return answers.logits(*self._outputs[run][back])
 
-    def sample(self, run: int, sampler: Sampler) -> int:
+    def sample(self, run: int, sampler: Sampler, back: int = 0) -> int:
         if not isinstance(sampler, ScriptedSampler):
             raise BackendError("scripted: the sampler is another backend's")
-        return sampler.choose(self.logits(run))
+        return sampler.choose(self.logits(run, back))
 
-    def likely(self, run: int, token: int, count: int) -> Likely:
-        values = array("f", self.logits(run))
+    def likely(self, run: int, token: int, count: int, back: int = 0) -> Likely:
+        values = array("f", self.logits(run, back))
         best = heapq.nsmallest(count, range(len(values)), key=lambda each: (-values[each], each))
         top = max(values)
         total = top + math.log(sum(math.exp(value - top) for value in values))
@@ -225,6 +230,8 @@ class ScriptedKv:
                 )
             if not run.tokens:
                 raise BackendError("scripted: a run without tokens")
+            if not 0 <= run.want_logits <= len(run.tokens):
+                raise BackendError(f"scripted: {run.want_logits} of {len(run.tokens)} tokens have no logits")
             vocab.check(run.tokens)
         count = sum(len(run.tokens) for run in runs)
         if not 0 < count <= self._settings.num_batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sessiond.adapters.base import (
     DEFAULT_LAST_N,
@@ -40,6 +41,24 @@ from sessiond.daemon.engine.work import (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Logits after the last tokens of a run of the last decode."""
+
+    run: int
+    end: int
+    """The position behind the run's last token."""
+    rows: int
+    """After so many tokens, the last ones."""
+
+    def back(self, position: int) -> int | None:
+        """How many tokens before the run's end the logits are that follow the first `position` tokens of the branch; None
+        if there are none.
+        """
+        back = self.end - position
+        return back if 0 <= back < self.rows else None
+
+
 class KvArena:
     """See `Arena`. `again` makes another context of the same settings, for after `park`. Where a sequence cannot be cut,
     nothing goes to the `disk`.
@@ -67,6 +86,8 @@ class KvArena:
         self._end_tokens = model.facts.vocab.end_tokens
         self._rows: dict[tuple[Node, int], int] = {}
         """By the spot after which they are, the runs of the last decode that have logits."""
+        self._tails: dict[str, Tail] = {}
+        """By branch, where the last decode left logits behind."""
 
     def _new_tree(self) -> TokenTree:
         tree = TokenTree(self._context, self._tier, self.rates.restoring_pays, cuts=self._cuts)
@@ -229,7 +250,9 @@ class KvArena:
         ):
             return  # the same is being computed: it can be walked to afterwards
         sequence, position = self._tree.extend(wish.branch, len(wish.tokens), keep)
-        runs.append((wish, Run(sequence, position, wish.tokens, want_logits=True)))
+        spare = self._context.more_rows - sum(run.want_logits - 1 for _, run in runs)
+        rows = min(wish.rows, 1 + spare, len(wish.tokens))
+        runs.append((wish, Run(sequence, position, wish.tokens, rows)))
 
     def _restore(self, wish: Restore, keep: Sequence[str]) -> None:
         ahead = self._tree.ahead(wish.branch, wish.tokens)
@@ -285,7 +308,7 @@ class KvArena:
 
     def _decode(self, runs: list[tuple[Compute, Run]]) -> None:
         whole = True
-        self._rows = {}
+        self._rows, self._tails = {}, {}
         began = time.monotonic()
         try:
             self._context.decode([run for _, run in runs])
@@ -304,8 +327,12 @@ class KvArena:
             self.rates.computed(sum(len(run.tokens) for _, run in runs), time.monotonic() - began)
         for index, (wish, run) in enumerate(runs):
             self._settle(wish, run)
+            if not whole:
+                continue
+            end = run.position + len(run.tokens)
+            self._tails[wish.branch] = Tail(index, end, run.want_logits)
             # Where another branch had computed the same, ours may stand short of the run's end.
-            if whole and self._tree.length(wish.branch) == run.position + len(run.tokens):
+            if self._tree.length(wish.branch) == end:
                 self._rows[self._tree.spot(wish.branch)] = index
 
     def _settle(self, wish: Compute, run: Run) -> None:
@@ -350,7 +377,7 @@ class KvArena:
         """See `Arena.park`."""
         if self._again is not None and not self._parked:
             self._tree.leave_cells()
-            self._rows = {}
+            self._rows, self._tails = {}, {}
             self._context.close()
             self._parked = True
 
@@ -364,7 +391,7 @@ class KvArena:
         """See `Arena.reset`."""
         if self._disk is not None:
             self._disk.settle()
-        old, self._rows = self._tree, {}
+        old, self._rows, self._tails = self._tree, {}, {}
         old.forget_memory()
         if self._again is not None:
             self._context.close()

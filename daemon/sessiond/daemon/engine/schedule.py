@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sessiond.daemon.engine.arena import Arena
 from sessiond.daemon.engine.rates import FEWEST
@@ -114,7 +114,7 @@ def _fill(jobs: Sequence[Waiting], arena: Arena, bulk: int) -> dict[int, Wish]:
             continue
         size = min(len(job.wish.tokens), room if _is_step(job) else min(room, bulk))
         if size > 0:
-            taken[job.id] = replace(job.wish, tokens=job.wish.tokens[:size])
+            taken[job.id] = job.wish.cut(size)
             room -= size
             bulk -= 0 if _is_step(job) else size
     return taken

@@ -27,6 +27,13 @@ class Compute:
     branch: str
     position: int
     tokens: Sequence[int]
+    rows: int = 1
+    """After how many of them, the last ones, logits are wanted."""
+
+    def cut(self, size: int) -> Compute:
+        """The first `size` of the tokens, with the logits that are wanted after them, and those after the last one."""
+        rows = max(1, self.rows - (len(self.tokens) - size))
+        return Compute(self.branch, self.position, self.tokens[:size], rows)
 
 
 @dataclass(frozen=True, slots=True)
