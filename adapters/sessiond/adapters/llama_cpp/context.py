@@ -34,7 +34,6 @@ from sessiond.adapters.llama_cpp.state import check_state
 from sessiond.adapters.llama_cpp.state_cut import state_from
 from sessiond.adapters.llama_cpp.tuning import CACHE_TYPES
 
-
 MORE_ROWS = 64
 """Rows of logits in a batch beside one for each run. llama.cpp sets room aside for them: four bytes for each token of the
 vocabulary, and each row.
