@@ -10,7 +10,7 @@ from tests.daemon.engine.driven import Driven, Outcome
 from tests.daemon.engine.scripted import fresh_answer, fresh_logits
 
 from sessiond.adapters.base import NoRoom, Sampling
-from sessiond.daemon.engine.arena import Arena
+from sessiond.daemon.engine.arena import Arena, Guessing
 from sessiond.daemon.engine.loop import Cancelled, Loop
 from sessiond.daemon.engine.schedule import Rank
 from sessiond.daemon.engine.work import Finish, Reuse
@@ -123,7 +123,8 @@ class History:
             case "logits":
                 return arena.logits(branch.name, asked.tokens)
             case _:
-                return arena.generate(branch.name, asked.tokens, Sampling(), MOST, branch.got.append)
+                told = (Sampling(), MOST, branch.got.append)
+                return arena.generate(branch.name, asked.tokens, *told, guessing=Guessing())
 
     def _finish(self, branch: _Branch) -> None:
         outcome, asked = branch.outcome, branch.asked

@@ -284,3 +284,18 @@ def test_every_arena_has_its_turn_whoever_comes_and_goes(coming: list[list[int]]
         for index, arena in enumerate(arenas):
             waits[index] = 0 if arena is served or id(arena) not in waiting else waits[index] + 1
         assert max(waits.values()) < 4
+
+
+def test_what_one_answer_guesses_takes_no_place_of_another_ones_step() -> None:
+    arena = _arena(num_batch=10)
+    guessing = Waiting(1, "b1", arena, Rank.DECODE, 0.0, Compute("b1", 0, [0] * 17, rows=17))
+    steps = [_job(index, arena, Rank.DECODE, 1, at=float(index)) for index in range(2, 6)]
+    batch = next_batch([guessing, *steps], _NONE)
+    assert _sizes(batch) == {1: 6, 2: 1, 3: 1, 4: 1, 5: 1}
+    assert batch.wishes[1] == Compute("b1", 0, [0] * 6, rows=6)
+
+
+def test_an_answer_that_guesses_is_as_fluent_as_one_that_does_not() -> None:
+    arena = _arena(num_batch=512, num_ubatch=256, rate=100.0)
+    guessing = Waiting(1, "b1", arena, Rank.DECODE, 0.0, Compute("b1", 0, [0] * 5, rows=5))
+    assert _sizes(next_batch([guessing, _job(2, arena, Rank.PREFILL, 400)], _NONE)) == {1: 5, 2: 10}

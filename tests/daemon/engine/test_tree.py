@@ -81,6 +81,13 @@ class Histories(RuleBasedStateMachine):
     def walk(self, branch: str, tokens: list[int]) -> None:
         self.modelled.walk(branch, tokens)
 
+    @precondition(lambda self: self.cuts)
+    @rule(branch=branches, tokens=_TOKENS, share=_SHARE)
+    def shorten(self, branch: str, tokens: list[int], share: float) -> None:
+        """What was computed last comes to nothing."""
+        path = self.modelled.held[branch]
+        self.modelled.shorten(branch, [*path[: int(len(path) * share)], *tokens])
+
     @rule(branch=branches, other=branches, share=st.floats(0, 1), keep=_KEPT)
     def go_to_part_of_another(self, branch: str, other: str, share: float, keep: float) -> None:
         path = self.modelled.held[other]

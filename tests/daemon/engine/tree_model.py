@@ -135,6 +135,17 @@ class ModelledTree:
         self.held[branch] = path[:at]
         assert self.tree.stands(branch, at)
 
+    def shorten(self, branch: str, tokens: list[int]) -> None:
+        """Walk, and have lost no more than what it left, and nothing that another one holds."""
+        others = {name: self.tree.resident(name) for name in self.held if name != branch}
+        used, left, reach = self.tree.cells.used, self.held[branch], self.tree.match(tokens)
+        self.tree.shorten(branch, tokens)
+        assert self.tree.length(branch) == reach
+        assert used - self.tree.cells.used <= len(left) - common(left, tokens)
+        assert others == {name: self.tree.resident(name) for name in others}
+        self.held[branch] = tokens[:reach]
+        assert self.tree.stands(branch, reach)
+
     def again(self, branch: str, keep: Collection[str]) -> None:
         """Compute the last token again, for its logits."""
         path = self.held[branch]

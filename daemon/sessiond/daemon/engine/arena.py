@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from sessiond.adapters.base import ContextSettings, Likely, Sampling
@@ -17,6 +18,14 @@ Emit = Callable[[int], Finish | None]
 
 Scored = Callable[[Likely], object]
 """Hears how likely the token was that is emitted next, where that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guessing:
+    """That an answer may be guessed ahead, from what was said before."""
+
+    named: Sequence[tuple[int, int]] = ()
+    """Ranges of the tokens before it, from and to, that it is the likeliest to repeat; the foremost first."""
 
 
 def unheard(_likely: Likely) -> None:
@@ -93,8 +102,10 @@ class Arena(Protocol):
         max_tokens: int,
         emit: Emit,
         scored: Scored = unheard,
+        guessing: Guessing | None = None,
     ) -> Work[Finish]:
-        """Bring the branch to these tokens, then extend it token by token until `emit`, the model or its grammar ends it.
+        """Bring the branch to these tokens, then extend it token by token until `emit`, the model or its grammar ends it. The
+        last token of the answer is computed too, so that all of it is resident. `guessing` may only make it faster.
 
         `scored` hears of each token before `emit` does, if `sampling.logprobs` asks for it. Raises Unsupported for what the
         backend cannot do, and SettingsError on "grammar" for a grammar that is none, or takes more than it may.

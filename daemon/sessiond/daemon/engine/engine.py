@@ -40,6 +40,10 @@ class Generation:
     stop: tuple[str, ...] = ()
     patience_s: float | None = None
     """Seconds after which whoever asked gives up."""
+    guesses: bool = True
+    """Whether tokens may be guessed ahead."""
+    named: tuple[tuple[int, int], ...] = ()
+    """Ranges of the tokens before it that the answer is the likeliest to repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +302,8 @@ class Engine:
             wish.max_tokens,
             list(wish.stop),
             wish.patience_s,
+            wish.guesses,
+            list(wish.named),
         )
         async with contextlib.aclosing(self._job(command, held)) as events:
             async for event in events:

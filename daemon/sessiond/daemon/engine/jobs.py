@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from sessiond.adapters.base import Likely, Model
 from sessiond.daemon.engine import wire
-from sessiond.daemon.engine.arena import Arena
+from sessiond.daemon.engine.arena import Arena, Guessing
 from sessiond.daemon.engine.arenas import Arenas
 from sessiond.daemon.engine.loop import Job
 from sessiond.daemon.engine.schedule import Rank, due
@@ -117,15 +117,21 @@ class JobMaker:
             return Finish("stop_string", stopped) if stopped is not None else None
 
         def finished(finish: Finish, queue_ms: float, work_ms: float) -> wire.Answer:
-            rest = assembler.finish()
+            counts, rest = finish, assembler.finish()
             if assembler.stopped_by is not None:
                 finish = Finish("stop_string", assembler.stopped_by)
             if rest:
                 self._send(wire.Piece(command.id, rest, []))
             held = wire.pack_tokens(arena.tokens(command.branch))
-            return wire.Generated(finish.reason, finish.stop_string, len(generated), held, queue_ms, work_ms)
+            return wire.Generated(
+                *(finish.reason, finish.stop_string, len(generated), held, queue_ms, work_ms),
+                *(counts.drafted, counts.accepted),
+            )
 
-        work = arena.generate(command.branch, tokens, command.sampling, command.max_tokens, emit, scored)
+        guessing = Guessing(command.named) if command.guesses else None
+        work = arena.generate(
+            *(command.branch, tokens, command.sampling, command.max_tokens, emit, scored, guessing)
+        )
         return work, Rank.DECODE, finished
 
     def _scores(self, likely: Likely) -> wire.Scores:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from sessiond.adapters.base import (
     DEFAULT_LAST_N,
     Aborted,
-    BackendError,
     ContextSettings,
     KvContext,
     Model,
@@ -19,14 +17,15 @@ from sessiond.adapters.base import (
     Unsupported,
 )
 from sessiond.daemon.engine import carried
-from sessiond.daemon.engine.arena import Emit, Scored, Told, unheard
+from sessiond.daemon.engine.answer import Answer, Wanted, row_after
+from sessiond.daemon.engine.arena import Emit, Guessing, Scored, Told, unheard
 from sessiond.daemon.engine.disk.keys import unpack
 from sessiond.daemon.engine.disk_link import DiskLink, WriteBehind
 from sessiond.daemon.engine.integrity import check_tree
 from sessiond.daemon.engine.memory_tier import MemoryTier
-from sessiond.daemon.engine.node import Node
 from sessiond.daemon.engine.rates import Rates
 from sessiond.daemon.engine.reach import Reach
+from sessiond.daemon.engine.rows import Rows, Tail
 from sessiond.daemon.engine.tree import TokenTree
 from sessiond.daemon.engine.work import (
     Adopt,
@@ -39,24 +38,6 @@ from sessiond.daemon.engine.work import (
     Taken,
     Work,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """Logits after the last tokens of a run of the last decode."""
-
-    run: int
-    end: int
-    """The position behind the run's last token."""
-    rows: int
-    """After so many tokens, the last ones."""
-
-    def back(self, position: int) -> int | None:
-        """How many tokens before the run's end the logits are that follow the first `position` tokens of the branch; None
-        if there are none.
-        """
-        back = self.end - position
-        return back if 0 <= back < self.rows else None
 
 
 class KvArena:
@@ -84,10 +65,7 @@ class KvArena:
         self._tree = self._new_tree()
         self._reach = Reach(self._tree, context, self.rates, self._disk, cuts=self._cuts)
         self._end_tokens = model.facts.vocab.end_tokens
-        self._rows: dict[tuple[Node, int], int] = {}
-        """By the spot after which they are, the runs of the last decode that have logits."""
-        self._tails: dict[str, Tail] = {}
-        """By branch, where the last decode left logits behind."""
+        self._rows = Rows()
 
     def _new_tree(self) -> TokenTree:
         tree = TokenTree(self._context, self._tier, self.rates.restoring_pays, cuts=self._cuts)
@@ -150,29 +128,20 @@ class KvArena:
         max_tokens: int,
         emit: Emit,
         scored: Scored = unheard,
+        guessing: Guessing | None = None,
     ) -> Work[Finish]:
-        """See `Arena.generate`. The last token of an answer is computed too, so that all of it is resident."""
+        """See `Arena.generate`. Where a sequence cannot be cut, nothing is guessed: what was wrong could not be dropped."""
         target = list(tokens)
         sampler = self._model.new_sampler(sampling)
         try:
             yield from self._reach.to(branch, target, stops=self._reach.stops((), len(target)))
             sampler.prime(tokens[-(sampling.repeat_last_n or DEFAULT_LAST_N) :])
-            for _ in range(max_tokens):
-                if sampler.ended:
-                    return Finish("stop")
-                row = yield from self._row(branch, target)
-                spot = self._tree.spot(branch)
-                token = self._context.sample(row, sampler)
-                if token in self._end_tokens:
-                    return Finish("stop")
-                if sampling.logprobs:
-                    scored(self._context.likely(row, token, sampling.logprobs))
-                finish = emit(token)
-                target.append(token)
-                yield from self._reach.to(branch, target, since=spot)
-                if finish is not None:
-                    return finish
-            return Finish("stop" if sampler.ended else "length")
+            wanted = Wanted(sampling, max_tokens, emit, scored, guessing if self._cuts else None)
+            answer = Answer(
+                *(self._reach, self._rows, self.rates.step, self._end_tokens),
+                *(branch, target, wanted, sampler),
+            )
+            return (yield from answer.said())
         finally:
             sampler.close()
 
@@ -180,8 +149,8 @@ class KvArena:
         """See `Arena.logits`."""
         target = list(tokens)
         yield from self._reach.to(branch, target, stops=self._reach.stops((), len(target)))
-        row = yield from self._row(branch, target)
-        return self._context.logits(row)
+        run = yield from row_after(self._reach, self._rows, branch, target)
+        return self._context.logits(run)
 
     def save(self, branch: str, tokens: Sequence[int], start: int, end: int) -> Work[bytes]:
         """See `Arena.save`."""
@@ -198,18 +167,6 @@ class KvArena:
         if num_cells != self.settings.num_cells:
             return Taken((yield from self._reach.to(branch, list(tokens))).prefilled)
         return (yield from carried.loaded(self._reach, branch, tokens, start, payload))
-
-    def _row(self, branch: str, target: list[int]) -> Work[int]:
-        """The run whose logits are those after the branch's tip. Where there are none that are fresh, the last token
-        is computed again, on the side: then, and only then.
-        """
-        if not target:
-            raise BackendError("an empty branch has no last token")
-        while (row := self._rows.get(self._tree.spot(branch))) is None:
-            at = self._tree.retreat(branch)
-            yield Compute(branch, at, target[at:])
-            yield from self._reach.to(branch, target)
-        return row
 
     def compute(self, wishes: Sequence[Batchable], standing: Sequence[str]) -> list[Exception | None]:
         """See `Arena.compute`."""
@@ -249,10 +206,10 @@ class KvArena:
             self._tree.spot(other.branch) == spot and other.tokens[0] == wish.tokens[0] for other, _ in runs
         ):
             return  # the same is being computed: it can be walked to afterwards
-        sequence, position = self._tree.extend(wish.branch, len(wish.tokens), keep)
         spare = self._context.more_rows - sum(run.want_logits - 1 for _, run in runs)
-        rows = min(wish.rows, 1 + spare, len(wish.tokens))
-        runs.append((wish, Run(sequence, position, wish.tokens, rows)))
+        wish = wish.cut(len(wish.tokens) - max(0, wish.rows - 1 - spare))
+        sequence, position = self._tree.extend(wish.branch, len(wish.tokens), keep)
+        runs.append((wish, Run(sequence, position, wish.tokens, wish.rows)))
 
     def _restore(self, wish: Restore, keep: Sequence[str]) -> None:
         ahead = self._tree.ahead(wish.branch, wish.tokens)
@@ -308,7 +265,7 @@ class KvArena:
 
     def _decode(self, runs: list[tuple[Compute, Run]]) -> None:
         whole = True
-        self._rows, self._tails = {}, {}
+        self._rows.forget()
         began = time.monotonic()
         try:
             self._context.decode([run for _, run in runs])
@@ -324,16 +281,14 @@ class KvArena:
         if self._disk is not None:
             self._disk.settle()
         if whole:
-            self.rates.computed(sum(len(run.tokens) for _, run in runs), time.monotonic() - began)
+            tokens, seconds = sum(len(run.tokens) for _, run in runs), time.monotonic() - began
+            self.rates.computed(tokens, seconds)
+            self.rates.step.took(tokens, seconds)
         for index, (wish, run) in enumerate(runs):
             self._settle(wish, run)
-            if not whole:
-                continue
-            end = run.position + len(run.tokens)
-            self._tails[wish.branch] = Tail(index, end, run.want_logits)
-            # Where another branch had computed the same, ours may stand short of the run's end.
-            if self._tree.length(wish.branch) == end:
-                self._rows[self._tree.spot(wish.branch)] = index
+            if whole:
+                tail = Tail(index, run.position + len(run.tokens), run.want_logits)
+                self._rows.keep(wish.branch, tail, self._tree.spot(wish.branch))
 
     def _settle(self, wish: Compute, run: Run) -> None:
         """Take over what was computed: all of it, or the micro-batches before an abort."""
@@ -377,7 +332,7 @@ class KvArena:
         """See `Arena.park`."""
         if self._again is not None and not self._parked:
             self._tree.leave_cells()
-            self._rows, self._tails = {}, {}
+            self._rows.forget()
             self._context.close()
             self._parked = True
 
@@ -391,7 +346,8 @@ class KvArena:
         """See `Arena.reset`."""
         if self._disk is not None:
             self._disk.settle()
-        old, self._rows, self._tails = self._tree, {}, {}
+        old = self._tree
+        self._rows.forget()
         old.forget_memory()
         if self._again is not None:
             self._context.close()

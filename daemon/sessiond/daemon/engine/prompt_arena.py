@@ -14,7 +14,7 @@ from sessiond.adapters.base import (
     Sampling,
     Unsupported,
 )
-from sessiond.daemon.engine.arena import Emit, Scored, Told, unheard
+from sessiond.daemon.engine.arena import Emit, Guessing, Scored, Told, unheard
 from sessiond.daemon.engine.rates import Rates
 from sessiond.daemon.engine.work import Batchable, Finish, Reuse, Taken, Waited, Work
 
@@ -97,8 +97,9 @@ class PromptArena:
         max_tokens: int,
         emit: Emit,
         scored: Scored = unheard,
+        guessing: Guessing | None = None,
     ) -> Work[Finish]:
-        """See `Arena.generate`. No such backend tells how likely a token was, or follows a grammar."""
+        """See `Arena.generate`. Such a backend guesses by itself, if it does. None tells how likely a token was, or follows a grammar."""
         if sampling.grammar or sampling.logprobs:
             raise Unsupported("grammar" if sampling.grammar else "logprobs")
         plan = self._plans[branch] = list(tokens)

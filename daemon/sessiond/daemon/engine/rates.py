@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from sessiond.daemon.engine.step_cost import StepCost
+
 _WEIGHT = 0.2
 """Of the newest measurement in a running mean."""
 FEWEST = 8
@@ -31,6 +33,8 @@ class Rates:
         self._restore = 0.0
         self._fetch = 0.0
         self._fetched_at = 0.0
+        self.step = StepCost()
+        """Of small batches."""
 
     @property
     def tokens_a_second(self) -> float:

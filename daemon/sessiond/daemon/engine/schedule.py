@@ -105,15 +105,17 @@ def _in_order(jobs: Sequence[Waiting], room: int) -> list[Waiting]:
 
 def _fill(jobs: Sequence[Waiting], arena: Arena, bulk: int) -> dict[int, Wish]:
     """Wishes that fit the batch, with at most `bulk` tokens beside the steps of answers."""
-    room = arena.settings.num_batch
-    bulk = max(1, min(bulk, room - sum(_is_step(job) for job in jobs)))
+    room, steps = arena.settings.num_batch, sum(_is_step(job) for job in jobs)
+    bulk = max(1, min(bulk, room - steps))
     taken: dict[int, Wish] = {}
     for job in jobs:
         if not isinstance(job.wish, Compute):
             taken[job.id] = job.wish
             continue
-        size = min(len(job.wish.tokens), room if _is_step(job) else min(room, bulk))
-        if size > 0:
+        steps -= _is_step(job)
+        # What a step guesses must not take the place of another one.
+        size = min(len(job.wish.tokens), max(1, room - steps) if _is_step(job) else min(room, bulk))
+        if size > 0 and room > 0:
             taken[job.id] = job.wish.cut(size)
             room -= size
             bulk -= 0 if _is_step(job) else size
@@ -121,5 +123,6 @@ def _fill(jobs: Sequence[Waiting], arena: Arena, bulk: int) -> dict[int, Wish]:
 
 
 def _is_step(job: Waiting) -> bool:
-    """Whether it is one step of a running answer."""
-    return job.rank is Rank.DECODE and isinstance(job.wish, Compute) and len(job.wish.tokens) == 1
+    """Whether it is one step of a running answer: its next token, and perhaps guesses behind it."""
+    wish = job.wish
+    return job.rank is Rank.DECODE and isinstance(wish, Compute) and len(wish.tokens) == wish.rows

@@ -192,6 +192,17 @@ class TokenTree:
             self._leave(tip)
             self.discard(tip)
 
+    def shorten(self, branch: str, tokens: Sequence[int]) -> None:
+        """Have the branch stand as far along `tokens` as it came, and forget what it computed beyond: guesses that nobody
+        will come back to. Only where the backend can cut.
+        """
+        tip = self.tips[branch]
+        self.walk(branch, tokens)
+        if tip.parent is not None and tip.sequence is not None and not tip.tips and not tip.children:
+            # Nothing stands below it and nobody stands on it, so nothing moves without its branch.
+            self._leave(tip)
+            del tip.above.children[tip.tokens[0]]
+
     def mark(self, branch: str) -> None:
         """Take a checkpoint at the branch's tip, where the backend needs one to return there."""
         self._footing.mark(self.tips[branch])

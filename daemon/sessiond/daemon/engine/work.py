@@ -147,3 +147,7 @@ class Finish:
     reason: str
     """"stop", "stop_string" or "length"."""
     stop_string: str = ""
+    drafted: int = 0
+    """Tokens that were guessed ahead and computed."""
+    accepted: int = 0
+    """Of these, how many were right."""

@@ -259,7 +259,8 @@ def decode_request(config: config_pb2.DecodeConfig, facts: ModelFacts) -> Decode
         grammar=grammar,
         logprobs=config.logprobs,
     )
-    return DecodeRequest(sampling, config.max_tokens, tuple(config.stop))
+    guesses = config.speculation != config_pb2.SPECULATION_OFF
+    return DecodeRequest(sampling, config.max_tokens, tuple(config.stop), guesses)
 
 
 def _lists(fields: Fields, config: config_pb2.DecodeConfig, vocab_tokens: int) -> None:

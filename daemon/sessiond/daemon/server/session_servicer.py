@@ -192,6 +192,7 @@ def _note_chunk(chunk: Chunk, spent: Timings) -> None:
     if chunk.summary is not None:
         note(
             generated_tokens=chunk.summary.generated_tokens,
+            accepted_tokens=chunk.summary.accepted_tokens,
             finish=chunk.summary.finish_reason,
             first_token_ms=round(spent.first_token_ms, 2),
         )

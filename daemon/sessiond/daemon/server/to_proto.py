@@ -119,6 +119,8 @@ def chunk(piece: Chunk, spent: Timings) -> context_pb2.StreamChunk:
         message.summary.finish_reason = _FINISHES[piece.summary.finish_reason]
         message.summary.stop_string = piece.summary.stop_string
         message.summary.generated_tokens = piece.summary.generated_tokens
+        message.summary.drafted_tokens = piece.summary.drafted_tokens
+        message.summary.accepted_tokens = piece.summary.accepted_tokens
         message.summary.seed = piece.summary.seed
         message.summary.timings.CopyFrom(timings(spent))
     return message

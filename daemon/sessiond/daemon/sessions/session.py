@@ -32,6 +32,7 @@ from sessiond.daemon.sessions.failures import in_words
 from sessiond.daemon.sessions.home import Home
 from sessiond.daemon.sessions.manifest import Identity
 from sessiond.daemon.sessions.miss import Miss, explain_miss
+from sessiond.daemon.sessions.named import named
 from sessiond.daemon.sessions.plans import Addition, Plans
 from sessiond.daemon.sessions.prefix import Prefix, empty_prefix
 from sessiond.daemon.sessions.residency import Residency
@@ -52,6 +53,8 @@ class DecodeRequest:
     sampling: Sampling
     max_tokens: int = 0
     stop: tuple[str, ...] = ()
+    guesses: bool = True
+    """Whether tokens may be guessed ahead."""
 
 
 class Session:
@@ -86,6 +89,8 @@ class Session:
         self._instability = Instability(self.name)
         self.on_prefix: Callable[[PrefixRequest], None] = lambda _request: None
         """Hears what its prefix was made from, whenever it was brought to one."""
+        self._named: tuple[tuple[int, int], ...] = ()
+        """Ranges of its tokens that the last question was about."""
         self._closed = False
         self._fatal = ""
         self._freeing: asyncio.Task[None] | None = None
@@ -253,7 +258,7 @@ class Session:
         """Add a suffix after all that the session is, or after its prefix."""
         async with self._turn("suffix"):
             addition = await self._plans.suffix(request, self._content.prefix, self._content, timings)
-            return await self._add(addition, timings)
+            return await self._add(request, addition, timings)
 
     async def decode(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:
         """A turn of its own: see `_answer`."""
@@ -278,7 +283,7 @@ class Session:
             if prefix is not None:
                 yield await self._move_to(new, timings)
                 self._stands_by(prefix)
-            yield await self._add(addition, timings)
+            yield await self._add(suffix, addition, timings)
             async with contextlib.aclosing(self._answer(request, timings)) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -323,7 +328,7 @@ class Session:
         advanced = await self._advance("prefix", new.tokens, timings, borders)
         old, before = self._content.prefix, self.tokens
         dropped = len(before) - common(before, new.tokens)
-        self._content = Content.of(new, self.config.prompt_format)
+        self._content, self._named = Content.of(new, self.config.prompt_format), ()
         self._residency = Residency.of(len(new.tokens))
         miss = explain_miss(old, new, advanced.reused + advanced.restored, advanced.prefilled)
         self._miss = self._instability.heard(miss, old, new)
@@ -357,11 +362,12 @@ class Session:
         else:
             self.workspace.unfollow(self.id)
 
-    async def _add(self, addition: Addition, timings: Timings) -> SuffixStatus:
+    async def _add(self, request: SuffixRequest, addition: Addition, timings: Timings) -> SuffixStatus:
         """Add a suffix after its base."""
         suffix, target = addition.suffix, addition.base + addition.suffix.tokens
         advanced = await self._advance("suffix", target, timings)
         self._content = self._content.with_tokens(target, suffix.roles)
+        self._named = named(self._content.prefix.manifest.segments, request)
         self._residency = Residency.of(len(target))
         return SuffixStatus(
             suffix_tokens=len(suffix.tokens),
@@ -379,7 +385,8 @@ class Session:
         before = self._content
         self._plans.check_room(before.size, request.max_tokens)
         most = request.max_tokens or self._num_ctx - before.size
-        wish = Generation(self._resolved(request.sampling), most, request.stop)
+        sampling, stop = self._resolved(request.sampling), request.stop
+        wish = Generation(sampling, most, stop, guesses=request.guesses, named=self._named)
         self._turns.note("decode", 0, most)
         sent: list[int] = []
         jobs = self.branch.generate(before.tokens, wish, self._held, timings.patience)
@@ -390,11 +397,7 @@ class Session:
                     if isinstance(piece, wire.Generated):
                         self._residency = Residency.of(before.size + len(sent))
                         timings.decode_ms += piece.decode_ms
-                        yield Chunk(
-                            "",
-                            (),
-                            Summary(piece.reason, piece.stop_string, piece.generated, wish.sampling.seed),
-                        )
+                        yield Chunk("", (), _summary(piece, sampling.seed))
                         return
                     if not sent:
                         timings.first_token_ms = timings.since_arrival()
@@ -434,3 +437,10 @@ class Session:
     def _resolved(self, sampling: Sampling) -> Sampling:
         window = self._num_ctx if sampling.repeat_last_n < 0 else sampling.repeat_last_n
         return replace(sampling, repeat_last_n=window)
+
+
+def _summary(generated: wire.Generated, seed: int) -> Summary:
+    return Summary(
+        *(generated.reason, generated.stop_string, generated.generated, seed),
+        *(generated.drafted, generated.accepted),
+    )

@@ -79,6 +79,8 @@ class Summary:
     stop_string: str
     generated_tokens: int
     seed: int
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

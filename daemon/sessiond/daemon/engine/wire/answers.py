@@ -50,6 +50,8 @@ class Generated(msgspec.Struct, frozen=True, tag=True):
     tokens: bytes
     queue_ms: float
     decode_ms: float
+    drafted: int = 0
+    accepted: int = 0
 
 
 class RawLogits(msgspec.Struct, frozen=True, tag=True):

@@ -123,6 +123,10 @@ class Generate(Command, frozen=True, tag=True):
     max_tokens: int
     stop: list[str]
     patience_s: float | None = None
+    guesses: bool = False
+    """Whether tokens may be guessed ahead."""
+    named: list[tuple[int, int]] = []
+    """Ranges of the tokens that the answer is the likeliest to repeat."""
 
 
 class Logits(Command, frozen=True, tag=True):
