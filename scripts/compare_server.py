@@ -25,11 +25,15 @@ class Flags:
     cells: int
     """Tokens of the unified cache. It shares none between slots, so it needs room for all of them."""
     threads: int
+    more: tuple[str, ...] = ()
+    """Flags beside these."""
+    called: str = ""
+    """What this variant is called, if not by its attention."""
 
     @property
     def name(self) -> str:
         """What this variant is called in figures."""
-        return f"flash_attn_{'on' if self.flash_attn else 'off'}"
+        return self.called or f"flash_attn_{'on' if self.flash_attn else 'off'}"
 
     def arguments(self) -> list[str]:
         """The command line. All the rest is the program's own choice. Idle slots keep their cells: by default it moves
@@ -38,7 +42,7 @@ class Flags:
         numbers = {"-np": self.slots, "-c": self.cells, "-t": self.threads, "-cram": CACHE_MIB}
         told = [word for flag, number in numbers.items() for word in (flag, str(number))]
         told += ["-fa", "on" if self.flash_attn else "off"]
-        return [*told, "--kv-unified", "--no-cache-idle-slots", "--no-ui", "--offline"]
+        return [*told, "--kv-unified", "--no-cache-idle-slots", "--no-ui", "--offline", *self.more]
 
 
 class LlamaServer:

@@ -42,6 +42,9 @@ class Turn:
     text: str = ""
     tokens: list[int] = field(default_factory=list[int])
     """The answer's."""
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    """Guessed ahead, and how many of these were right."""
     ended: float = 0.0
 
     @property
@@ -66,6 +69,8 @@ class Turn:
         self.tokens.extend(chunk.token_ids)
         if chunk.HasField("summary"):
             self.timings = chunk.summary.timings
+            self.drafted_tokens = chunk.summary.drafted_tokens
+            self.accepted_tokens = chunk.summary.accepted_tokens
         if chunk.token_ids:
             self.stamps.append((self.ended, len(chunk.token_ids)))
 

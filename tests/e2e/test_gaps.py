@@ -10,8 +10,7 @@ import pytest
 from tests.e2e.daemon import Daemon
 from tests.e2e.wire import RPCS, Rpc, info_of, send, status_of
 
-from sessiond.client import Client, DecodeConfig, Session, UnsupportedFeature
-from sessiond.v1.config_pb2 import SPECULATION_OFF
+from sessiond.client import Client, Session, UnsupportedFeature
 from sessiond.v1.errors_pb2 import UnsupportedFeature as Detail
 
 ASKS: dict[str, tuple[Callable[[Session], Any], str]] = {
@@ -54,9 +53,3 @@ def test_capabilities_do_not_promise_the_gaps(client: Client) -> None:
     able = client.model().capabilities
     assert able.session and able.fork and able.grammar and able.logprobs
     assert not any((able.embed, able.fim))
-
-
-def test_speculation_changes_nothing(session: Session) -> None:
-    session.ensure_prefix("xxxx")
-    summary = list(session.decode(DecodeConfig(max_tokens=3, speculation=SPECULATION_OFF)))[-1].summary
-    assert (summary.drafted_tokens, summary.accepted_tokens) == (0, 0)
