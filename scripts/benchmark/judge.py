@@ -57,6 +57,13 @@ def _judged(row: Row, ours: str, floor: str, peers: list[str]) -> Verdict:
     return verdict
 
 
+def beaten(report: Report) -> set[str]:
+    """The peers that have figures and are the fastest peer in no row: another way to run them is better in each."""
+    verdicts = judged(report)
+    known = {side for verdict in verdicts for side in verdict.sides} & set(report.role("peer"))
+    return known - {verdict.best_peer for verdict in verdicts}
+
+
 def figure(row: Row, side: str) -> Estimate | None:
     """The row's figure of one side."""
     values = [value for value in row.values(side) if value is not None]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmark import classes, day, memory, peer_server, prompt_caching
 from benchmark.budget import Budget
 from benchmark.classes import Desk, Scenario
 from benchmark.floor import Floor
+from benchmark.judge import beaten
 from benchmark.machine import machine, model_facts, our_version, texts_digest
 from benchmark.ours import Ours
 from benchmark.peer_python import PythonServer
@@ -163,7 +165,7 @@ def _depths(run: Run) -> None:
     for desk, scenarios in zip(desks, planned, strict=True):
         if not scenarios:
             continue
-        round_ = _begun(run, desk)
+        round_ = _begun(run, desk, _left_out(run, desk))
         if scenarios[0].kind != "cold":
             first = classes.cold(desk)
             nothing = Budget(0.0, [1], time.monotonic())
@@ -185,20 +187,32 @@ def _show(run: Run, index: int, of: int, budget: Budget, what: str) -> None:
     run.progress.show(index, of, what, budget.left(time.monotonic()))
 
 
-def _begun(run: Run, desk: Desk) -> Round:
+def _left_out(run: Run, desk: Desk) -> dict[str, str]:
+    """Sides that would cost hours at this depth and say little, and why. All of them are measured at the least depth."""
+    if not desk.deeper:
+        return {}
+    found = dict.fromkeys(
+        beaten(run.report), "at the least depth alone, where another peer was faster in every row"
+    )
+    python = [side.name for side in run.sides if isinstance(side, PythonServer)]
+    return found | dict.fromkeys(python, "at the least depth alone, where it is measured in every row")
+
+
+def _begun(run: Run, desk: Desk, left_out: Mapping[str, str]) -> Round:
     """All sides, ready for this depth. Ours comes first, as the others run the model as it does."""
     window = classes.window_of(desk.depth, desk.suffixes, desk.answer)
     others = classes.window_of(desk.depth, (classes.SUFFIX,), desk.answer)
-    return _ready(run, Work(f"{desk.depth}", window, desk.clients, others), all_peers=not desk.deeper)
+    return _ready(run, Work(f"{desk.depth}", window, desk.clients, others), left_out)
 
 
-def _ready(run: Run, work: Work, *, all_peers: bool = True) -> Round:
+def _ready(run: Run, work: Work, left_out: Mapping[str, str] = MappingProxyType({})) -> Round:
     run.progress.say(f"{work.name}: all sides start")
     round_ = Round(run.sides)
 
     def begin(side: Side) -> None:
-        if isinstance(side, PythonServer) and not all_peers:
-            raise NotMeasured("at the least depth alone, where it is measured in every row")
+        if why := left_out.get(side.name):
+            side.close()
+            raise NotMeasured(why)
         if isinstance(side, Floor | LlamaServer | PythonServer):
             side.like(run.ours.runtime())
         side.begin(work)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark import plots, table
-from benchmark.judge import judged, settled
+from benchmark.judge import beaten, judged, settled
 from benchmark.results import (
     FORMAT,
     MOST_BYTES,
@@ -312,3 +312,14 @@ def test_whatever_was_found_can_be_shown(ours: list[float], floor: list[float], 
     assert table.tables(kept)
     for picture in plots.pictures(kept).values():
         ET.fromstring(picture)
+
+
+def test_a_peer_is_beaten_that_is_the_fastest_in_no_row() -> None:
+    one = row("one", [10.0] * 5, [9.0] * 5, slow_peer=[30.0] * 5, fast_peer=[20.0] * 5)
+    other = row("other", [10.0] * 5, [9.0] * 5, slow_peer=[15.0] * 5, fast_peer=[20.0] * 5)
+    alone = row("alone", [10.0] * 5, [9.0] * 5, slow_peer=[15.0] * 5)
+    assert beaten(report(one)) == {"slow peer"}
+    assert beaten(report(one, other)) == set()
+    assert beaten(report(one, alone)) == set()
+    assert beaten(report(alone)) == set(), "what has no figures is not beaten"
+    assert beaten(report()) == set()
