@@ -20,6 +20,7 @@ CALLS: list[Unary[object] | Streaming[object]] = [
     sessions.prefill_suffix("1", context_pb2.SuffixInput()),
     sessions.decode("1", None, {}),
     sessions.complete("1", None, context_pb2.SuffixInput(), None, {}),
+    sessions.score("1", ["x"]),
     sessions.explain_context("1"),
     sessions.watch_session("1"),
     sessions.save_snapshot("1", "x"),

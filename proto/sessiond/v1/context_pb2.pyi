@@ -770,7 +770,7 @@ class Busy(_message.Message):
     TOTAL_TOKENS_FIELD_NUMBER: _builtins.int
     ELAPSED_MS_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """"prefix", "suffix", "decode" or "restore"."""
+    """"prefix", "suffix", "decode", "restore" or "score"."""
     done_tokens: _builtins.int
     """Tokens done."""
     total_tokens: _builtins.int

@@ -31,7 +31,7 @@ class ContextOverflow(_message.Message):
     ADDITIONAL_TOKENS_FIELD_NUMBER: _builtins.int
     NUM_CTX_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """"prefix", "suffix", "decode" or "restore"."""
+    """"prefix", "suffix", "decode", "restore" or "score"."""
     resident_tokens: _builtins.int
     """Tokens that would stand before it."""
     additional_tokens: _builtins.int

@@ -26,15 +26,15 @@ from sessiond.v1 import config_pb2 as sessiond_dot_v1_dot_config__pb2
 from sessiond.v1 import context_pb2 as sessiond_dot_v1_dot_context__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/session_service.proto\x12\x0bsessiond.v1\x1a\x18sessiond/v1/config.proto\x1a\x19sessiond/v1/context.proto\"\xf8\x01\n\x07Session\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eworkspace_root\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\x12#\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x13.sessiond.v1.Config\x12(\n\x05state\x18\x06 \x01(\x0e\x32\x19.sessiond.v1.SessionState\x12\x16\n\x0e\x63reate_time_ms\x18\x07 \x01(\x01\x12\x14\n\x0clast_used_ms\x18\x08 \x01(\x01\x12\x15\n\rprefix_tokens\x18\t \x01(\x05\x12\x17\n\x0fresident_tokens\x18\n \x01(\x05\"m\n\x12OpenSessionRequest\x12\x16\n\x0eworkspace_root\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12#\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x13.sessiond.v1.Config\"N\n\x13OpenSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x10\n\x08\x61ttached\x18\x02 \x01(\x08\"\x15\n\x13ListSessionsRequest\">\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Session\"!\n\x11GetSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"#\n\x13\x43loseSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x14\x43loseSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"/\n\x12\x46orkSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"<\n\x13\x46orkSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"M\n\x13\x45nsurePrefixRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x06prefix\x18\x02 \x01(\x0b\x32\x18.sessiond.v1.PrefixInput\"h\n\x14\x45nsurePrefixResponse\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.sessiond.v1.PrefixStatus\x12%\n\x07timings\x18\x02 \x01(\x0b\x32\x14.sessiond.v1.Timings\"N\n\x14PrefillSuffixRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x06suffix\x18\x02 \x01(\x0b\x32\x18.sessiond.v1.SuffixInput\"i\n\x15PrefillSuffixResponse\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.sessiond.v1.SuffixStatus\x12%\n\x07timings\x18\x02 \x01(\x0b\x32\x14.sessiond.v1.Timings\"H\n\rDecodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x19.sessiond.v1.DecodeConfig\"9\n\x0e\x44\x65\x63odeResponse\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.sessiond.v1.StreamChunk\"\x9e\x01\n\x0f\x43ompleteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x06prefix\x18\x02 \x01(\x0b\x32\x18.sessiond.v1.PrefixInput\x12(\n\x06suffix\x18\x03 \x01(\x0b\x32\x18.sessiond.v1.SuffixInput\x12)\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x19.sessiond.v1.DecodeConfig\"\xae\x01\n\x10\x43ompleteResponse\x12\x32\n\rprefix_status\x18\x01 \x01(\x0b\x32\x19.sessiond.v1.PrefixStatusH\x00\x12\x32\n\rsuffix_status\x18\x02 \x01(\x0b\x32\x19.sessiond.v1.SuffixStatusH\x00\x12)\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x18.sessiond.v1.StreamChunkH\x00\x42\x07\n\x05\x65vent\"%\n\x15\x45xplainContextRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"D\n\x16\x45xplainContextResponse\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.ContextReport\"#\n\x13WatchSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x14WatchSessionResponse\x12(\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x19.sessiond.v1.SessionEvent\"K\n\x0fPrefillProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x13\n\x0b\x64one_tokens\x18\x02 \x01(\x05\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x05\"\x1d\n\x0c\x46ilesChanged\x12\r\n\x05paths\x18\x01 \x03(\t\"E\n\nKeepHotRun\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x18\n\x10prefilled_tokens\x18\x02 \x01(\x05\x12\x0e\n\x06lag_ms\x18\x03 \x01(\x01\"3\n\x0cInvalidation\x12#\n\x04miss\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.LastMiss\"/\n\x0cSessionFault\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xce\x02\n\x0cSessionEvent\x12\x0f\n\x07time_ms\x18\x01 \x01(\x01\x12\x38\n\x10prefill_progress\x18\x02 \x01(\x0b\x32\x1c.sessiond.v1.PrefillProgressH\x00\x12\x32\n\rfiles_changed\x18\x03 \x01(\x0b\x32\x19.sessiond.v1.FilesChangedH\x00\x12+\n\x08keep_hot\x18\x04 \x01(\x0b\x32\x17.sessiond.v1.KeepHotRunH\x00\x12\x31\n\x0cinvalidation\x18\x05 \x01(\x0b\x32\x19.sessiond.v1.InvalidationH\x00\x12*\n\x05\x66\x61ult\x18\x06 \x01(\x0b\x32\x19.sessiond.v1.SessionFaultH\x00\x12*\n\x05state\x18\x07 \x01(\x0e\x32\x19.sessiond.v1.SessionStateH\x00\x42\x07\n\x05\x65vent\"1\n\x13SaveSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"*\n\x14SaveSnapshotResponse\x12\x12\n\nsize_bytes\x18\x01 \x01(\x03\"4\n\x16RestoreSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"@\n\x17RestoreSnapshotResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session*\x91\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SESSION_STATE_READY\x10\x01\x12\x16\n\x12SESSION_STATE_BUSY\x10\x02\x12\x18\n\x14SESSION_STATE_CLOSED\x10\x03\x12\x17\n\x13SESSION_STATE_FATAL\x10\x04\x32\xcf\x08\n\x0eSessionService\x12P\n\x0bOpenSession\x12\x1f.sessiond.v1.OpenSessionRequest\x1a .sessiond.v1.OpenSessionResponse\x12S\n\x0cListSessions\x12 .sessiond.v1.ListSessionsRequest\x1a!.sessiond.v1.ListSessionsResponse\x12M\n\nGetSession\x12\x1e.sessiond.v1.GetSessionRequest\x1a\x1f.sessiond.v1.GetSessionResponse\x12S\n\x0c\x43loseSession\x12 .sessiond.v1.CloseSessionRequest\x1a!.sessiond.v1.CloseSessionResponse\x12P\n\x0b\x46orkSession\x12\x1f.sessiond.v1.ForkSessionRequest\x1a .sessiond.v1.ForkSessionResponse\x12S\n\x0c\x45nsurePrefix\x12 .sessiond.v1.EnsurePrefixRequest\x1a!.sessiond.v1.EnsurePrefixResponse\x12V\n\rPrefillSuffix\x12!.sessiond.v1.PrefillSuffixRequest\x1a\".sessiond.v1.PrefillSuffixResponse\x12\x43\n\x06\x44\x65\x63ode\x12\x1a.sessiond.v1.DecodeRequest\x1a\x1b.sessiond.v1.DecodeResponse0\x01\x12I\n\x08\x43omplete\x12\x1c.sessiond.v1.CompleteRequest\x1a\x1d.sessiond.v1.CompleteResponse0\x01\x12Y\n\x0e\x45xplainContext\x12\".sessiond.v1.ExplainContextRequest\x1a#.sessiond.v1.ExplainContextResponse\x12U\n\x0cWatchSession\x12 .sessiond.v1.WatchSessionRequest\x1a!.sessiond.v1.WatchSessionResponse0\x01\x12S\n\x0cSaveSnapshot\x12 .sessiond.v1.SaveSnapshotRequest\x1a!.sessiond.v1.SaveSnapshotResponse\x12\\\n\x0fRestoreSnapshot\x12#.sessiond.v1.RestoreSnapshotRequest\x1a$.sessiond.v1.RestoreSnapshotResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/session_service.proto\x12\x0bsessiond.v1\x1a\x18sessiond/v1/config.proto\x1a\x19sessiond/v1/context.proto\"\xf8\x01\n\x07Session\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eworkspace_root\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\x12#\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x13.sessiond.v1.Config\x12(\n\x05state\x18\x06 \x01(\x0e\x32\x19.sessiond.v1.SessionState\x12\x16\n\x0e\x63reate_time_ms\x18\x07 \x01(\x01\x12\x14\n\x0clast_used_ms\x18\x08 \x01(\x01\x12\x15\n\rprefix_tokens\x18\t \x01(\x05\x12\x17\n\x0fresident_tokens\x18\n \x01(\x05\"m\n\x12OpenSessionRequest\x12\x16\n\x0eworkspace_root\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12#\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x13.sessiond.v1.Config\"N\n\x13OpenSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x10\n\x08\x61ttached\x18\x02 \x01(\x08\"\x15\n\x13ListSessionsRequest\">\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Session\"!\n\x11GetSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"#\n\x13\x43loseSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x14\x43loseSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"/\n\x12\x46orkSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"<\n\x13\x46orkSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"M\n\x13\x45nsurePrefixRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x06prefix\x18\x02 \x01(\x0b\x32\x18.sessiond.v1.PrefixInput\"h\n\x14\x45nsurePrefixResponse\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.sessiond.v1.PrefixStatus\x12%\n\x07timings\x18\x02 \x01(\x0b\x32\x14.sessiond.v1.Timings\"N\n\x14PrefillSuffixRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x06suffix\x18\x02 \x01(\x0b\x32\x18.sessiond.v1.SuffixInput\"i\n\x15PrefillSuffixResponse\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.sessiond.v1.SuffixStatus\x12%\n\x07timings\x18\x02 \x01(\x0b\x32\x14.sessiond.v1.Timings\"H\n\rDecodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x19.sessiond.v1.DecodeConfig\"9\n\x0e\x44\x65\x63odeResponse\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.sessiond.v1.StreamChunk\"\x9e\x01\n\x0f\x43ompleteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x06prefix\x18\x02 \x01(\x0b\x32\x18.sessiond.v1.PrefixInput\x12(\n\x06suffix\x18\x03 \x01(\x0b\x32\x18.sessiond.v1.SuffixInput\x12)\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x19.sessiond.v1.DecodeConfig\"\xae\x01\n\x10\x43ompleteResponse\x12\x32\n\rprefix_status\x18\x01 \x01(\x0b\x32\x19.sessiond.v1.PrefixStatusH\x00\x12\x32\n\rsuffix_status\x18\x02 \x01(\x0b\x32\x19.sessiond.v1.SuffixStatusH\x00\x12)\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x18.sessiond.v1.StreamChunkH\x00\x42\x07\n\x05\x65vent\"3\n\x0cScoreRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rcontinuations\x18\x02 \x03(\t\"P\n\x12ScoredContinuation\x12)\n\x06tokens\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.TokenLogprob\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\"g\n\rScoreResponse\x12/\n\x06scores\x18\x01 \x03(\x0b\x32\x1f.sessiond.v1.ScoredContinuation\x12%\n\x07timings\x18\x02 \x01(\x0b\x32\x14.sessiond.v1.Timings\"%\n\x15\x45xplainContextRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"D\n\x16\x45xplainContextResponse\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.ContextReport\"#\n\x13WatchSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x14WatchSessionResponse\x12(\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x19.sessiond.v1.SessionEvent\"K\n\x0fPrefillProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x13\n\x0b\x64one_tokens\x18\x02 \x01(\x05\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x05\"\x1d\n\x0c\x46ilesChanged\x12\r\n\x05paths\x18\x01 \x03(\t\"E\n\nKeepHotRun\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x18\n\x10prefilled_tokens\x18\x02 \x01(\x05\x12\x0e\n\x06lag_ms\x18\x03 \x01(\x01\"3\n\x0cInvalidation\x12#\n\x04miss\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.LastMiss\"/\n\x0cSessionFault\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xce\x02\n\x0cSessionEvent\x12\x0f\n\x07time_ms\x18\x01 \x01(\x01\x12\x38\n\x10prefill_progress\x18\x02 \x01(\x0b\x32\x1c.sessiond.v1.PrefillProgressH\x00\x12\x32\n\rfiles_changed\x18\x03 \x01(\x0b\x32\x19.sessiond.v1.FilesChangedH\x00\x12+\n\x08keep_hot\x18\x04 \x01(\x0b\x32\x17.sessiond.v1.KeepHotRunH\x00\x12\x31\n\x0cinvalidation\x18\x05 \x01(\x0b\x32\x19.sessiond.v1.InvalidationH\x00\x12*\n\x05\x66\x61ult\x18\x06 \x01(\x0b\x32\x19.sessiond.v1.SessionFaultH\x00\x12*\n\x05state\x18\x07 \x01(\x0e\x32\x19.sessiond.v1.SessionStateH\x00\x42\x07\n\x05\x65vent\"1\n\x13SaveSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"*\n\x14SaveSnapshotResponse\x12\x12\n\nsize_bytes\x18\x01 \x01(\x03\"4\n\x16RestoreSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"@\n\x17RestoreSnapshotResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session*\x91\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SESSION_STATE_READY\x10\x01\x12\x16\n\x12SESSION_STATE_BUSY\x10\x02\x12\x18\n\x14SESSION_STATE_CLOSED\x10\x03\x12\x17\n\x13SESSION_STATE_FATAL\x10\x04\x32\x8f\t\n\x0eSessionService\x12P\n\x0bOpenSession\x12\x1f.sessiond.v1.OpenSessionRequest\x1a .sessiond.v1.OpenSessionResponse\x12S\n\x0cListSessions\x12 .sessiond.v1.ListSessionsRequest\x1a!.sessiond.v1.ListSessionsResponse\x12M\n\nGetSession\x12\x1e.sessiond.v1.GetSessionRequest\x1a\x1f.sessiond.v1.GetSessionResponse\x12S\n\x0c\x43loseSession\x12 .sessiond.v1.CloseSessionRequest\x1a!.sessiond.v1.CloseSessionResponse\x12P\n\x0b\x46orkSession\x12\x1f.sessiond.v1.ForkSessionRequest\x1a .sessiond.v1.ForkSessionResponse\x12S\n\x0c\x45nsurePrefix\x12 .sessiond.v1.EnsurePrefixRequest\x1a!.sessiond.v1.EnsurePrefixResponse\x12V\n\rPrefillSuffix\x12!.sessiond.v1.PrefillSuffixRequest\x1a\".sessiond.v1.PrefillSuffixResponse\x12\x43\n\x06\x44\x65\x63ode\x12\x1a.sessiond.v1.DecodeRequest\x1a\x1b.sessiond.v1.DecodeResponse0\x01\x12I\n\x08\x43omplete\x12\x1c.sessiond.v1.CompleteRequest\x1a\x1d.sessiond.v1.CompleteResponse0\x01\x12>\n\x05Score\x12\x19.sessiond.v1.ScoreRequest\x1a\x1a.sessiond.v1.ScoreResponse\x12Y\n\x0e\x45xplainContext\x12\".sessiond.v1.ExplainContextRequest\x1a#.sessiond.v1.ExplainContextResponse\x12U\n\x0cWatchSession\x12 .sessiond.v1.WatchSessionRequest\x1a!.sessiond.v1.WatchSessionResponse0\x01\x12S\n\x0cSaveSnapshot\x12 .sessiond.v1.SaveSnapshotRequest\x1a!.sessiond.v1.SaveSnapshotResponse\x12\\\n\x0fRestoreSnapshot\x12#.sessiond.v1.RestoreSnapshotRequest\x1a$.sessiond.v1.RestoreSnapshotResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.session_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SESSIONSTATE']._serialized_start=2828
-  _globals['_SESSIONSTATE']._serialized_end=2973
+  _globals['_SESSIONSTATE']._serialized_start=3068
+  _globals['_SESSIONSTATE']._serialized_end=3213
   _globals['_SESSION']._serialized_start=104
   _globals['_SESSION']._serialized_end=352
   _globals['_OPENSESSIONREQUEST']._serialized_start=354
@@ -73,34 +73,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPLETEREQUEST']._serialized_end=1603
   _globals['_COMPLETERESPONSE']._serialized_start=1606
   _globals['_COMPLETERESPONSE']._serialized_end=1780
-  _globals['_EXPLAINCONTEXTREQUEST']._serialized_start=1782
-  _globals['_EXPLAINCONTEXTREQUEST']._serialized_end=1819
-  _globals['_EXPLAINCONTEXTRESPONSE']._serialized_start=1821
-  _globals['_EXPLAINCONTEXTRESPONSE']._serialized_end=1889
-  _globals['_WATCHSESSIONREQUEST']._serialized_start=1891
-  _globals['_WATCHSESSIONREQUEST']._serialized_end=1926
-  _globals['_WATCHSESSIONRESPONSE']._serialized_start=1928
-  _globals['_WATCHSESSIONRESPONSE']._serialized_end=1992
-  _globals['_PREFILLPROGRESS']._serialized_start=1994
-  _globals['_PREFILLPROGRESS']._serialized_end=2069
-  _globals['_FILESCHANGED']._serialized_start=2071
-  _globals['_FILESCHANGED']._serialized_end=2100
-  _globals['_KEEPHOTRUN']._serialized_start=2102
-  _globals['_KEEPHOTRUN']._serialized_end=2171
-  _globals['_INVALIDATION']._serialized_start=2173
-  _globals['_INVALIDATION']._serialized_end=2224
-  _globals['_SESSIONFAULT']._serialized_start=2226
-  _globals['_SESSIONFAULT']._serialized_end=2273
-  _globals['_SESSIONEVENT']._serialized_start=2276
-  _globals['_SESSIONEVENT']._serialized_end=2610
-  _globals['_SAVESNAPSHOTREQUEST']._serialized_start=2612
-  _globals['_SAVESNAPSHOTREQUEST']._serialized_end=2661
-  _globals['_SAVESNAPSHOTRESPONSE']._serialized_start=2663
-  _globals['_SAVESNAPSHOTRESPONSE']._serialized_end=2705
-  _globals['_RESTORESNAPSHOTREQUEST']._serialized_start=2707
-  _globals['_RESTORESNAPSHOTREQUEST']._serialized_end=2759
-  _globals['_RESTORESNAPSHOTRESPONSE']._serialized_start=2761
-  _globals['_RESTORESNAPSHOTRESPONSE']._serialized_end=2825
-  _globals['_SESSIONSERVICE']._serialized_start=2976
-  _globals['_SESSIONSERVICE']._serialized_end=4079
+  _globals['_SCOREREQUEST']._serialized_start=1782
+  _globals['_SCOREREQUEST']._serialized_end=1833
+  _globals['_SCOREDCONTINUATION']._serialized_start=1835
+  _globals['_SCOREDCONTINUATION']._serialized_end=1915
+  _globals['_SCORERESPONSE']._serialized_start=1917
+  _globals['_SCORERESPONSE']._serialized_end=2020
+  _globals['_EXPLAINCONTEXTREQUEST']._serialized_start=2022
+  _globals['_EXPLAINCONTEXTREQUEST']._serialized_end=2059
+  _globals['_EXPLAINCONTEXTRESPONSE']._serialized_start=2061
+  _globals['_EXPLAINCONTEXTRESPONSE']._serialized_end=2129
+  _globals['_WATCHSESSIONREQUEST']._serialized_start=2131
+  _globals['_WATCHSESSIONREQUEST']._serialized_end=2166
+  _globals['_WATCHSESSIONRESPONSE']._serialized_start=2168
+  _globals['_WATCHSESSIONRESPONSE']._serialized_end=2232
+  _globals['_PREFILLPROGRESS']._serialized_start=2234
+  _globals['_PREFILLPROGRESS']._serialized_end=2309
+  _globals['_FILESCHANGED']._serialized_start=2311
+  _globals['_FILESCHANGED']._serialized_end=2340
+  _globals['_KEEPHOTRUN']._serialized_start=2342
+  _globals['_KEEPHOTRUN']._serialized_end=2411
+  _globals['_INVALIDATION']._serialized_start=2413
+  _globals['_INVALIDATION']._serialized_end=2464
+  _globals['_SESSIONFAULT']._serialized_start=2466
+  _globals['_SESSIONFAULT']._serialized_end=2513
+  _globals['_SESSIONEVENT']._serialized_start=2516
+  _globals['_SESSIONEVENT']._serialized_end=2850
+  _globals['_SAVESNAPSHOTREQUEST']._serialized_start=2852
+  _globals['_SAVESNAPSHOTREQUEST']._serialized_end=2901
+  _globals['_SAVESNAPSHOTRESPONSE']._serialized_start=2903
+  _globals['_SAVESNAPSHOTRESPONSE']._serialized_end=2945
+  _globals['_RESTORESNAPSHOTREQUEST']._serialized_start=2947
+  _globals['_RESTORESNAPSHOTREQUEST']._serialized_end=2999
+  _globals['_RESTORESNAPSHOTRESPONSE']._serialized_start=3001
+  _globals['_RESTORESNAPSHOTRESPONSE']._serialized_end=3065
+  _globals['_SESSIONSERVICE']._serialized_start=3216
+  _globals['_SESSIONSERVICE']._serialized_end=4383
 # @@protoc_insertion_point(module_scope)

@@ -611,6 +611,96 @@ class CompleteResponse(_message.Message):
 Global___CompleteResponse: _TypeAlias = CompleteResponse  # noqa: Y015
 
 @_typing.final
+class ScoreRequest(_message.Message):
+    """See Score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CONTINUATIONS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"sessions/{id}"."""
+    @_builtins.property
+    def continuations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts, none of them empty, each by itself after all that the session is. Special tokens in them are plain text.
+        1,024 at most, each of 1 MiB at most.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        continuations: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continuations", b"continuations", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreRequest: _TypeAlias = ScoreRequest  # noqa: Y015
+
+@_typing.final
+class ScoredContinuation(_message.Message):
+    """How likely one text is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    LOGPROB_FIELD_NUMBER: _builtins.int
+    logprob: _builtins.float
+    """The sum of these: the natural logarithm of the probability of the whole text, as these tokens."""
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedCompositeFieldContainer[_context_pb2.TokenLogprob]:
+        """Its tokens, each after all that stands before it: natural logarithms of their probabilities before any sampler, as the
+        `logprobs` of an answer.
+        """
+
+    def __init__(
+        self,
+        *,
+        tokens: _abc.Iterable[_context_pb2.TokenLogprob] | None = ...,
+        logprob: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprob", b"logprob", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoredContinuation: _TypeAlias = ScoredContinuation  # noqa: Y015
+
+@_typing.final
+class ScoreResponse(_message.Message):
+    """See Score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORES_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoredContinuation]:
+        """One for each continuation, in their order."""
+
+    @_builtins.property
+    def timings(self) -> _context_pb2.Timings:
+        """How long it took; `prefill_ms` is all that was computed."""
+
+    def __init__(
+        self,
+        *,
+        scores: _abc.Iterable[Global___ScoredContinuation] | None = ...,
+        timings: _context_pb2.Timings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores", "timings", b"timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
+
+@_typing.final
 class ExplainContextRequest(_message.Message):
     """See ExplainContext."""
 

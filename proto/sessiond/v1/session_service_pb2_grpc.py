@@ -80,6 +80,11 @@ class SessionServiceStub:
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.CompleteRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_session__service__pb2.CompleteResponse.FromString,
                 _registered_method=True)
+        self.Score = channel.unary_unary(
+                '/sessiond.v1.SessionService/Score',
+                request_serializer=sessiond_dot_v1_dot_session__service__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_session__service__pb2.ScoreResponse.FromString,
+                _registered_method=True)
         self.ExplainContext = channel.unary_unary(
                 '/sessiond.v1.SessionService/ExplainContext',
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.ExplainContextRequest.SerializeToString,
@@ -169,6 +174,13 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Score(self, request, context):
+        """Says how likely given texts are as what comes next, after all that is resident. The session stays as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExplainContext(self, request, context):
         """Says what is resident and why. Answers at once, also while the session works.
         """
@@ -244,6 +256,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.Complete,
                     request_deserializer=sessiond_dot_v1_dot_session__service__pb2.CompleteRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_session__service__pb2.CompleteResponse.SerializeToString,
+            ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=sessiond_dot_v1_dot_session__service__pb2.ScoreRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_session__service__pb2.ScoreResponse.SerializeToString,
             ),
             'ExplainContext': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainContext,
@@ -510,6 +527,33 @@ class SessionService:
             '/sessiond.v1.SessionService/Complete',
             sessiond_dot_v1_dot_session__service__pb2.CompleteRequest.SerializeToString,
             sessiond_dot_v1_dot_session__service__pb2.CompleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.SessionService/Score',
+            sessiond_dot_v1_dot_session__service__pb2.ScoreRequest.SerializeToString,
+            sessiond_dot_v1_dot_session__service__pb2.ScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

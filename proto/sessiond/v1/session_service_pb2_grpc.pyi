@@ -51,6 +51,8 @@ class SessionServiceStub:
     """Generates text after all that is resident."""
     Complete: _grpc.UnaryStreamMultiCallable[_session_service_pb2.CompleteRequest, _session_service_pb2.CompleteResponse]
     """One atomic turn: the optional prefix, the suffix, the answer. No other turn can come between its parts."""
+    Score: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ScoreRequest, _session_service_pb2.ScoreResponse]
+    """Says how likely given texts are as what comes next, after all that is resident. The session stays as it is."""
     ExplainContext: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ExplainContextRequest, _session_service_pb2.ExplainContextResponse]
     """Says what is resident and why. Answers at once, also while the session works."""
     WatchSession: _grpc.UnaryStreamMultiCallable[_session_service_pb2.WatchSessionRequest, _session_service_pb2.WatchSessionResponse]
@@ -83,6 +85,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Generates text after all that is resident."""
     Complete: _aio.UnaryStreamMultiCallable[_session_service_pb2.CompleteRequest, _session_service_pb2.CompleteResponse]  # type: ignore[assignment]
     """One atomic turn: the optional prefix, the suffix, the answer. No other turn can come between its parts."""
+    Score: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ScoreRequest, _session_service_pb2.ScoreResponse]  # type: ignore[assignment]
+    """Says how likely given texts are as what comes next, after all that is resident. The session stays as it is."""
     ExplainContext: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ExplainContextRequest, _session_service_pb2.ExplainContextResponse]  # type: ignore[assignment]
     """Says what is resident and why. Answers at once, also while the session works."""
     WatchSession: _aio.UnaryStreamMultiCallable[_session_service_pb2.WatchSessionRequest, _session_service_pb2.WatchSessionResponse]  # type: ignore[assignment]
@@ -166,6 +170,14 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_service_pb2.CompleteResponse], _abc.AsyncIterator[_session_service_pb2.CompleteResponse]]:
         """One atomic turn: the optional prefix, the suffix, the answer. No other turn can come between its parts."""
+
+    @_abc_1.abstractmethod
+    def Score(
+        self,
+        request: _session_service_pb2.ScoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.ScoreResponse, _abc.Awaitable[_session_service_pb2.ScoreResponse]]:
+        """Says how likely given texts are as what comes next, after all that is resident. The session stays as it is."""
 
     @_abc_1.abstractmethod
     def ExplainContext(

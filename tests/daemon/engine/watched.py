@@ -16,6 +16,7 @@ class Watched:
         self.real = context
         self.batches: list[int] = []
         """Tokens of each decode."""
+        self.more_rows = context.more_rows
         self.abort_after: list[int | None] = []
         """For the decodes to come: how many tokens are computed before an abort; None for all."""
         self.fail_next: BackendError | None = None

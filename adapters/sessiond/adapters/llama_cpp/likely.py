@@ -12,8 +12,10 @@ def likely(logits: bytes, token: int, count: int) -> Likely:
     values = np.frombuffer(logits, np.float32).astype(np.float64)
     values -= values.max()
     values -= np.log(np.exp(values).sum())
+    if not count:
+        return Likely((token, float(values[token])), ())
     # Those that are alike at the border are all taken in, so that their ids decide, and not the partition.
-    border = np.partition(values, -count)[-count] if 0 < count < values.size else -np.inf
+    border = np.partition(values, -count)[-count] if count < values.size else -np.inf
     found = np.flatnonzero(values >= border)
     best = found[np.lexsort((found, -values[found]))][:count]
     return Likely((token, float(values[token])), tuple((int(each), float(values[each])) for each in best))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from sessiond.client import requests
@@ -9,6 +10,7 @@ from sessiond.client.calls.call import Streaming, Unary, streaming, unary, whole
 from sessiond.client.requests import DecodeSettings, made
 from sessiond.v1 import config_pb2, context_pb2
 from sessiond.v1 import session_service_pb2 as pb
+from sessiond.v1.errors import invalid
 
 _SERVICE: Final = "/sessiond.v1.SessionService"
 
@@ -94,6 +96,13 @@ def ask(
     turn = complete(session, prefix, suffix, config, settings)
     # The other parts of a turn have no text, and neither has the last chunk.
     return streaming(turn.path, turn.request, pb.CompleteResponse, lambda told: told.chunk.text or None)
+
+
+def score(name: str, continuations: Iterable[str]) -> Unary[pb.ScoreResponse]:
+    if isinstance(continuations, str):
+        raise invalid("continuations", "one text was given; give a list of texts")
+    request = made(pb.ScoreRequest, name=name, continuations=continuations)
+    return unary(f"{_SERVICE}/Score", request, pb.ScoreResponse, whole)
 
 
 def explain_context(name: str) -> Unary[context_pb2.ContextReport]:

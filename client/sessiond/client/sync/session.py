@@ -112,6 +112,12 @@ class Session:
             sessions.ask(self.name, self.opened, text, workspace, config, settings), timeout
         )
 
+    def score(
+        self, continuations: Iterable[str], *, timeout: float | None = None
+    ) -> session_service_pb2.ScoreResponse:
+        """How likely each of these texts is as what comes next, after all that the session is. It stays as it is."""
+        return self._link.unary(sessions.score(self.name, continuations), timeout)
+
     def explain(self, *, timeout: float | None = None) -> context_pb2.ContextReport:
         """What is resident and why. Answers at once, also while the session works."""
         return self._link.unary(sessions.explain_context(self.name), timeout)

@@ -116,6 +116,12 @@ class Arena(Protocol):
         """Bring the branch to these tokens; the logits after them, native float32. Raises Unsupported."""
         ...
 
+    def weigh(self, branch: str, tokens: Sequence[int], more: Sequence[int]) -> Work[list[float]]:
+        """Bring the branch to these tokens, of which there is one at least; how likely each of `more` is after all before it:
+        the natural logarithm of its probability, before any sampler. The branch goes on along `more`. Raises Unsupported.
+        """
+        ...
+
     def save(self, branch: str, tokens: Sequence[int], start: int, end: int) -> Work[bytes]:
         """Bring the branch to these tokens; the KV of those from `start` to `end`. Raises Unsupported."""
         ...

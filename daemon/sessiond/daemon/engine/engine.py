@@ -321,6 +321,21 @@ class Engine:
         assert isinstance(answer, wire.RawLogits)
         return answer.logits
 
+    async def weigh(
+        self,
+        branch: str,
+        tokens: Sequence[int],
+        more: Sequence[int],
+        patience_s: float | None = None,
+    ) -> wire.Weighed:
+        """How likely each of `more` is after the tokens, to which the branch is brought, and those before it."""
+        command = wire.Weigh(
+            self._process.next_id(), branch, wire.pack_tokens(tokens), wire.pack_tokens(more), patience_s
+        )
+        answer = await self._done(command)
+        assert isinstance(answer, wire.Weighed)
+        return answer
+
     async def save_kv(self, branch: str, tokens: Sequence[int], start: int, end: int) -> bytes:
         """The KV of the tokens from `start` to `end`, to which the branch is brought."""
         command = wire.SaveKv(self._process.next_id(), branch, wire.pack_tokens(tokens), start, end)
@@ -339,7 +354,7 @@ class Engine:
         assert isinstance(answer, wire.KvTaken)
         return answer
 
-    async def _done(self, command: wire.SaveKv | wire.LoadKv) -> wire.Answer:
+    async def _done(self, command: wire.Weigh | wire.SaveKv | wire.LoadKv) -> wire.Answer:
         """A job's answer, where nobody asks what the branch holds after one that failed."""
         async with contextlib.aclosing(self._job(command, lambda _held: None)) as events:
             async for event in events:
@@ -348,7 +363,7 @@ class Engine:
         raise AssertionError("a job ends with Done or an exception")
 
     async def _job(
-        self, command: wire.Advance | wire.Generate | wire.SaveKv | wire.LoadKv, held: Held
+        self, command: wire.Advance | wire.Generate | wire.Weigh | wire.SaveKv | wire.LoadKv, held: Held
     ) -> AsyncGenerator[wire.AnyEvent, None]:
         """A command that is cancelled when nobody listens any more, and is over before this ends: then its
         branch is free for the next one.

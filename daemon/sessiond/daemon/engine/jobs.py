@@ -15,7 +15,7 @@ from sessiond.daemon.engine.schedule import Rank, due
 from sessiond.daemon.engine.text import TextAssembler
 from sessiond.daemon.engine.work import Finish, Reuse, Work
 
-JobCommand: TypeAlias = wire.Advance | wire.Generate | wire.Logits | wire.SaveKv | wire.LoadKv
+JobCommand: TypeAlias = wire.Advance | wire.Generate | wire.Logits | wire.Weigh | wire.SaveKv | wire.LoadKv
 
 Tell = Callable[[Any, float, float], wire.Answer]
 """A result as an answer, given how long the job waited and how long it took, in milliseconds."""
@@ -64,6 +64,8 @@ class JobMaker:
                     Rank.PREFILL,
                     lambda logits, _queue_ms, _work_ms: wire.RawLogits(logits),
                 )
+            case wire.Weigh():
+                return self._weighing(command, arena, tokens)
             case wire.SaveKv():
                 return (
                     arena.save(command.branch, tokens, command.start, command.end),
@@ -134,6 +136,16 @@ class JobMaker:
         )
         return work, Rank.DECODE, finished
 
+    def _weighing(
+        self, command: wire.Weigh, arena: Arena, tokens: list[int]
+    ) -> tuple[Work[list[float]], Rank, Tell]:
+        more = wire.unpack_tokens(command.more)
+
+        def weighed(logprobs: list[float], queue_ms: float, _work_ms: float) -> wire.Answer:
+            return wire.Weighed(logprobs, self._model.pieces(more), queue_ms)
+
+        return arena.weigh(command.branch, tokens, more), Rank.PREFILL, weighed
+
     def _scores(self, likely: Likely) -> wire.Scores:
         told = (likely.taken, *likely.top)
         pieces = self._model.pieces([token for token, _ in told])
@@ -145,6 +157,6 @@ class JobMaker:
 
 def _due(command: JobCommand, arena: Arena, tokens: Sequence[int], arrived: float) -> float:
     """When the job should be done, by what it has to compute."""
-    patience = command.patience_s if isinstance(command, wire.Advance | wire.Generate) else None
+    patience = command.patience_s if isinstance(command, wire.Advance | wire.Generate | wire.Weigh) else None
     seconds = arena.missing(tokens) / arena.rates.tokens_a_second
     return due(arrived, None if patience is None else arrived + patience, seconds)

@@ -27,6 +27,7 @@ from sessiond.daemon.engine.rates import Rates
 from sessiond.daemon.engine.reach import Reach
 from sessiond.daemon.engine.rows import Rows, Tail
 from sessiond.daemon.engine.tree import TokenTree
+from sessiond.daemon.engine.weighing import Scale, weigh
 from sessiond.daemon.engine.work import (
     Adopt,
     Batchable,
@@ -151,6 +152,22 @@ class KvArena:
         yield from self._reach.to(branch, target, stops=self._reach.stops((), len(target)))
         run = yield from row_after(self._reach, self._rows, branch, target)
         return self._context.logits(run)
+
+    def weigh(self, branch: str, tokens: Sequence[int], more: Sequence[int]) -> Work[list[float]]:
+        """See `Arena.weigh`."""
+        context = self._context
+        scale = Scale(
+            self._reach,
+            context.settings.num_batch,
+            context.more_rows,
+            self._row,
+            self._tail,
+            lambda run, token, back: self._context.likely(run, token, 0, back).taken[1],
+        )
+        return (yield from weigh(scale, branch, tokens, more))
+
+    def _tail(self, branch: str) -> Tail | None:
+        return self._tails.get(branch)
 
     def save(self, branch: str, tokens: Sequence[int], start: int, end: int) -> Work[bytes]:
         """See `Arena.save`."""

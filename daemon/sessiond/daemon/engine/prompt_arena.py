@@ -128,6 +128,11 @@ class PromptArena:
         yield Waited()
         raise Unsupported("logits")
 
+    def weigh(self, branch: str, tokens: Sequence[int], more: Sequence[int]) -> Work[list[float]]:
+        """See `Arena.weigh`."""
+        yield Waited()
+        raise Unsupported("logprobs")
+
     def save(self, branch: str, tokens: Sequence[int], start: int, end: int) -> Work[bytes]:
         """See `Arena.save`."""
         yield Waited()

@@ -140,7 +140,14 @@ class Worker:
                 self._loop.call(lambda: self._answer(command.id, self._arenas.check))
             case wire.Tally():
                 self._answer(command.id, self._tally)  # here and now: a batch may take seconds
-            case wire.Advance() | wire.Generate() | wire.Logits() | wire.SaveKv() | wire.LoadKv():
+            case (
+                wire.Advance()
+                | wire.Generate()
+                | wire.Logits()
+                | wire.Weigh()
+                | wire.SaveKv()
+                | wire.LoadKv()
+            ):
                 self._loop.call(lambda: self._submit(command))
             case wire.Load():
                 raise RuntimeError("an engine loads once")

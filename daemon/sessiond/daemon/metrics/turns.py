@@ -20,7 +20,7 @@ from sessiond.v1.errors import SessiondError
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _SERVICE = session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
-METHODS = ("EnsurePrefix", "PrefillSuffix", "Decode", "Complete")
+METHODS = ("EnsurePrefix", "PrefillSuffix", "Decode", "Complete", "Score")
 """The rpcs that are turns."""
 
 
@@ -70,6 +70,8 @@ class _Turn:
                 self._waited(answer.timings)
             case session_service_pb2.PrefillSuffixResponse():
                 self._counts.heard_suffix(answer.status)
+                self._waited(answer.timings)
+            case session_service_pb2.ScoreResponse():
                 self._waited(answer.timings)
             case session_service_pb2.DecodeResponse():
                 self._saw_chunk(answer.chunk)

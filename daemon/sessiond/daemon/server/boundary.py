@@ -36,7 +36,7 @@ even learn the reason: beyond this only that travels.
 TURNS = frozenset(
     f"/sessiond.v1.SessionService/{name}"
     for name in (
-        *("EnsurePrefix", "PrefillSuffix", "Decode", "Complete"),
+        *("EnsurePrefix", "PrefillSuffix", "Decode", "Complete", "Score"),
         *("ForkSession", "SaveSnapshot", "RestoreSnapshot"),
     )
 )

@@ -27,6 +27,9 @@ from sessiond.v1 import config_pb2, context_pb2, session_service_pb2
 from sessiond.v1.errors import UnsupportedFeature
 
 MAX_LOGPROBS = 20
+MAX_CONTINUATIONS = 1 << 10
+MAX_CONTINUATION = 1 << 20
+"""Bytes of UTF-8 in one of them."""
 MAX_SEED = (1 << 32) - 2
 """The backend keeps the last 32-bit number for "random"."""
 _FLASH = {
@@ -157,6 +160,20 @@ def fork_key(request: session_service_pb2.ForkSessionRequest) -> str:
     key = fields.text("key", request.key, MAX_NAME)
     fields.done()
     return key
+
+
+def score_texts(request: session_service_pb2.ScoreRequest) -> tuple[str, ...]:
+    """The continuations. Raises InvalidInput."""
+    fields = Fields()
+    given = request.continuations
+    if not 0 < len(given) <= MAX_CONTINUATIONS:
+        fields.refuse("continuations", f"{len(given)} of them are not between 1 and {MAX_CONTINUATIONS}")
+    for index, text in enumerate(given[:MAX_CONTINUATIONS]):
+        fields.text(f"continuations[{index}]", text, MAX_CONTINUATION)
+        if not text:
+            fields.refuse(f"continuations[{index}]", "is empty")
+    fields.done()
+    return tuple(given)
 
 
 def snapshot_path(value: str) -> Path:

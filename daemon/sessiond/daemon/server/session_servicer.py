@@ -13,6 +13,7 @@ from sessiond.daemon.server import from_proto, to_proto
 from sessiond.daemon.server.boundary import note
 from sessiond.daemon.server.fields import Fields
 from sessiond.daemon.sessions.registry import SessionRegistry
+from sessiond.daemon.sessions.scoring import score
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.snapshot import Snapshots
 from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Timings
@@ -111,6 +112,14 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         async with contextlib.aclosing(session.complete(prefix, suffix, asked, spent)) as parts:
             async for part in parts:
                 yield _part(part, spent)
+
+    async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
+        """See the contract."""
+        spent = _spent(context)
+        session = self._live(request.name)
+        found = await score(session, from_proto.score_texts(request), spent)
+        note(continuations=len(found), scored_tokens=sum(len(one.token_ids) for one in found))
+        return pb.ScoreResponse(scores=map(to_proto.scored, found), timings=to_proto.timings(spent))
 
     async def ExplainContext(
         self, request: pb.ExplainContextRequest, context: Context

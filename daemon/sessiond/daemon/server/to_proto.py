@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from statistics import median
 
@@ -24,6 +25,7 @@ from sessiond.daemon.sessions.events import (
 )
 from sessiond.daemon.sessions.manifest import Manifest, ManifestSegment
 from sessiond.daemon.sessions.miss import Miss
+from sessiond.daemon.sessions.scoring import Continuation
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Timings
 from sessiond.v1 import config_pb2, context_pb2, model_service_pb2, session_service_pb2
@@ -133,6 +135,18 @@ def token_logprobs(scores: Scores) -> context_pb2.TokenLogprobs:
 
 def _logprob(score: Score) -> context_pb2.TokenLogprob:
     return context_pb2.TokenLogprob(token_id=score.token, piece=score.piece, logprob=score.logprob)
+
+
+def scored(one: Continuation) -> session_service_pb2.ScoredContinuation:
+    """How likely a continuation is."""
+    parts = zip(one.token_ids, one.pieces, one.logprobs, strict=True)
+    return session_service_pb2.ScoredContinuation(
+        tokens=[
+            context_pb2.TokenLogprob(token_id=token, piece=piece, logprob=logprob)
+            for token, piece, logprob in parts
+        ],
+        logprob=math.fsum(one.logprobs),
+    )
 
 
 def manifest_segment(segment: ManifestSegment) -> context_pb2.ManifestSegment:

@@ -161,6 +161,10 @@ class Branch:
             else:
                 return
 
+    async def weigh(self, tokens: Sequence[int], more: Sequence[int], patience: Patience) -> wire.Weighed:
+        """As `Engine.weigh`, within a turn."""
+        return await self._outliving(lambda engine: engine.weigh(self.name, tokens, more, patience()))
+
     async def fork(self, child: str) -> None:
         """Open another branch where this one stands. Raises as `stand`."""
         self._left = AGAIN

@@ -171,6 +171,12 @@ class Session:
         async with self._turn("restore"):
             yield lambda done, total: self._turns.note("restore", done, total)
 
+    @contextlib.asynccontextmanager
+    async def scoring(self) -> AsyncGenerator[tuple[list[int], Callable[[int, int], None]], None]:
+        """A turn that leaves it as it is: all of its tokens, and what hears tokens done and to do."""
+        async with self._turn("score"):
+            yield self.tokens, lambda done, total: self._turns.note("score", done, total)
+
     def take_over(self, branch: Branch, home: Home, content: Content, request: PrefixRequest) -> Branch:
         """Be this content, whose prefix is made from the request, and whose KV stands in the branch. The branch that was its
         own, to be closed. Within `restoring`.

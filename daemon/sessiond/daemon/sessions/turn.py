@@ -36,7 +36,7 @@ class Turns:
 
     @property
     def stage(self) -> str:
-        """What the turn is at: "prefix", "suffix" or "decode"."""
+        """What the turn is at: "prefix", "suffix", "decode", "restore" or "score"."""
         return self._stage
 
     def busy(self) -> Busy | None:

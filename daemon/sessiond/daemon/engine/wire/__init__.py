@@ -22,6 +22,7 @@ from sessiond.daemon.engine.wire.answers import (
     Tallied,
     TokenLists,
     Trial,
+    Weighed,
 )
 from sessiond.daemon.engine.wire.codec import (
     MAX_FRAME,
@@ -53,6 +54,7 @@ from sessiond.daemon.engine.wire.commands import (
     SaveKv,
     Tally,
     Tokenize,
+    Weigh,
 )
 from sessiond.daemon.engine.wire.events import (
     UNASKED,
@@ -120,6 +122,8 @@ __all__ = [
     "TokenLists",
     "Tokenize",
     "Trial",
+    "Weigh",
+    "Weighed",
     "decode_command",
     "decode_event",
     "encode",

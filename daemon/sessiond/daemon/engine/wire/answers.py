@@ -60,6 +60,15 @@ class RawLogits(msgspec.Struct, frozen=True, tag=True):
     logits: bytes
 
 
+class Weighed(msgspec.Struct, frozen=True, tag=True):
+    """One for each token that was weighed."""
+
+    logprobs: list[float]
+    """Natural logarithms of their probabilities."""
+    pieces: list[bytes]
+    queue_ms: float
+
+
 class KvPiece(msgspec.Struct, frozen=True, tag=True):
     """KV as the backend gives it."""
 
@@ -182,6 +191,7 @@ Answer: TypeAlias = (
     | Advanced
     | Generated
     | RawLogits
+    | Weighed
     | KvPiece
     | KvTaken
     | Loaded

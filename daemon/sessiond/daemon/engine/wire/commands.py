@@ -136,6 +136,16 @@ class Logits(Command, frozen=True, tag=True):
     tokens: bytes
 
 
+class Weigh(Command, frozen=True, tag=True):
+    """Bring a branch to tokens, and on along `more`. Answered by Done with Weighed."""
+
+    branch: str
+    tokens: bytes
+    more: bytes
+    patience_s: float | None = None
+    """Seconds after which whoever asked gives up."""
+
+
 class SaveKv(Command, frozen=True, tag=True):
     """Bring a branch to tokens. Answered by Done with KvPiece: the KV of those from `start` to `end`."""
 
@@ -178,6 +188,7 @@ AnyCommand: TypeAlias = (
     | Advance
     | Generate
     | Logits
+    | Weigh
     | SaveKv
     | LoadKv
     | Cancel
