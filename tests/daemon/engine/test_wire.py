@@ -104,6 +104,7 @@ _OF: dict[type[Any], st.SearchStrategy[Any]] = {
         wire.Generate, _INT, _TEXT, _BYTES, _SAMPLING, _INT, _few(_TEXT), st.none() | _FLOAT
     ),
     wire.Logits: st.builds(wire.Logits, _INT, _TEXT, _BYTES),
+    wire.Weigh: st.builds(wire.Weigh, _INT, _TEXT, _BYTES, _BYTES, st.none() | _FLOAT),
     wire.SaveKv: st.builds(wire.SaveKv, _INT, _TEXT, _BYTES, _INT, _INT),
     wire.LoadKv: st.builds(wire.LoadKv, _INT, _TEXT, _BYTES, _INT, _INT, _BYTES),
     wire.Cancel: st.builds(wire.Cancel, _INT, _INT),
@@ -113,6 +114,7 @@ _OF: dict[type[Any], st.SearchStrategy[Any]] = {
     wire.Advanced: st.builds(wire.Advanced, _INT, _INT, _INT, _TEXT, _FLOAT, _FLOAT, _FLOAT),
     wire.Generated: st.builds(wire.Generated, _TEXT, _TEXT, _INT, _BYTES, _FLOAT, _FLOAT),
     wire.RawLogits: st.builds(wire.RawLogits, _BYTES),
+    wire.Weighed: st.builds(wire.Weighed, _few(_FLOAT), _few(_BYTES), _FLOAT),
     wire.KvPiece: st.builds(wire.KvPiece, _BYTES),
     wire.KvTaken: st.builds(wire.KvTaken, _INT, _TEXT),
     wire.Loaded: st.builds(wire.Loaded, _FACTS, _CONTEXT),
