@@ -11,9 +11,9 @@ import sessiond.client
 from sessiond.v1 import errors
 
 EXPORTED = """
-AsyncClient AsyncSession AsyncStream AsyncWorkspace Client Config ContextManifest ContextOverflow DecodeConfig InvalidInput
-ManifestMismatch Message PermissionDenied PrefixInput SegmentInput Session SessionBusy SessionClosed SessionFatal
-SessionNotFound SessionUnavailable SessiondError Stream SuffixInput Tls UnsupportedFeature Workspace prefix_input suffix_input
+Answer AsyncClient AsyncPrompts AsyncSession AsyncStream AsyncWorkspace Client Config ContextManifest ContextOverflow DecodeConfig
+Graph InvalidInput ManifestMismatch Message PermissionDenied Piece PrefixInput Prompt Prompts Scored SegmentInput Session
+SessionBusy SessionClosed SessionFatal SessionNotFound SessionUnavailable SessiondError Stream SuffixInput Tls UnsupportedFeature Workspace prefix_input suffix_input
 """.split()
 
 HEAVY = ("grpc", "rich", "google.protobuf", "platformdirs", "asyncio")

@@ -18,9 +18,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sessiond.client.aio import AsyncClient, AsyncSession, AsyncStream, AsyncWorkspace
+    from sessiond.client.aio import AsyncClient, AsyncPrompts, AsyncSession, AsyncStream, AsyncWorkspace
+    from sessiond.client.prompts import Answer, Graph, Piece, Prompt, Scored
     from sessiond.client.requests import prefix_input, suffix_input
-    from sessiond.client.sync import Client, Session, Stream, Workspace
+    from sessiond.client.sync import Client, Prompts, Session, Stream, Workspace
     from sessiond.client.tls import Tls
     from sessiond.v1.config_pb2 import Config, DecodeConfig
     from sessiond.v1.context_pb2 import ContextManifest, Message, PrefixInput, SegmentInput, SuffixInput
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Answer",
     "AsyncClient",
+    "AsyncPrompts",
     "AsyncSession",
     "AsyncStream",
     "AsyncWorkspace",
@@ -48,11 +51,16 @@ __all__ = [
     "ContextManifest",
     "ContextOverflow",
     "DecodeConfig",
+    "Graph",
     "InvalidInput",
     "ManifestMismatch",
     "Message",
     "PermissionDenied",
+    "Piece",
     "PrefixInput",
+    "Prompt",
+    "Prompts",
+    "Scored",
     "SegmentInput",
     "Session",
     "SessionBusy",
@@ -71,9 +79,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "sessiond.client.aio": ("AsyncClient", "AsyncSession", "AsyncStream", "AsyncWorkspace"),
+    "sessiond.client.aio": ("AsyncClient", "AsyncPrompts", "AsyncSession", "AsyncStream", "AsyncWorkspace"),
+    "sessiond.client.prompts": ("Answer", "Graph", "Piece", "Prompt", "Scored"),
     "sessiond.client.requests": ("prefix_input", "suffix_input"),
-    "sessiond.client.sync": ("Client", "Session", "Stream", "Workspace"),
+    "sessiond.client.sync": ("Client", "Prompts", "Session", "Stream", "Workspace"),
     "sessiond.client.tls": ("Tls",),
     "sessiond.v1.config_pb2": ("Config", "DecodeConfig"),
     "sessiond.v1.context_pb2": ("ContextManifest", "Message", "PrefixInput", "SegmentInput", "SuffixInput"),

@@ -5,15 +5,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from sessiond.client import requests
 from sessiond.client.aio.link import Link
+from sessiond.client.aio.prompts import AsyncPrompts
 from sessiond.client.aio.session import AsyncSession
 from sessiond.client.aio.stream import AsyncStream
 from sessiond.client.aio.workspace import AsyncWorkspace
 from sessiond.client.calls import functions, health, models, sessions
 from sessiond.client.endpoint import resolve_endpoint
+from sessiond.client.prompts.answers import Answer
+from sessiond.client.prompts.prompt import Prompt
+from sessiond.client.requests import DecodeSettings
 from sessiond.client.tls import Tls
 from sessiond.client.transport import version_in
 from sessiond.v1 import (
@@ -103,6 +107,36 @@ class AsyncClient:
     async def sessions(self, *, timeout: float | None = None) -> list[session_service_pb2.Session]:
         """All sessions, oldest first."""
         return await self._link.unary(sessions.list_sessions(), timeout)
+
+    # ---- prompts ---------------------------------------------------------------------------------------------
+
+    def prompts(
+        self,
+        *,
+        workspace_root: requests.PathLike | None = None,
+        model: str = "",
+        config: config_pb2.Config | None = None,
+        at_once: int = 4,
+    ) -> AsyncPrompts:
+        """What answers prompts that are values, over sessions of these settings; `at_once` answers side by side. Asks the
+        daemon nothing yet. Raises InvalidInput.
+        """
+        return AsyncPrompts(
+            self._link, workspace_root=workspace_root, model=model, config=config, at_once=at_once
+        )
+
+    async def run(
+        self,
+        prompts: Iterable[Prompt | str],
+        config: config_pb2.DecodeConfig | None = None,
+        *,
+        timeout: float | None = None,
+        **settings: Unpack[DecodeSettings],
+    ) -> list[Answer]:
+        """The answers to some prompts, in the order given, with the daemon's default model: what they share is computed once.
+        Nothing of it is kept; see `prompts`.
+        """
+        return await self.prompts().run(prompts, config, timeout=timeout, **settings)
 
     # ---- models ----------------------------------------------------------------------------------------------
 

@@ -6,8 +6,9 @@ as KeyboardInterrupt, ends the call that is waited for at once and cancels it in
 """
 
 from sessiond.client.sync.client import Client
+from sessiond.client.sync.prompts import Prompts
 from sessiond.client.sync.session import Session
 from sessiond.client.sync.stream import Stream
 from sessiond.client.sync.workspace import Workspace
 
-__all__ = ["Client", "Session", "Stream", "Workspace"]
+__all__ = ["Client", "Prompts", "Session", "Stream", "Workspace"]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from sessiond.client import requests
 from sessiond.client.calls import functions, health, models, sessions
 from sessiond.client.endpoint import resolve_endpoint
+from sessiond.client.prompts.answers import Answer
+from sessiond.client.prompts.prompt import Prompt
+from sessiond.client.requests import DecodeSettings
 from sessiond.client.sync.link import Link
+from sessiond.client.sync.prompts import Prompts
 from sessiond.client.sync.session import Session
 from sessiond.client.sync.stream import Stream
 from sessiond.client.sync.workspace import Workspace
@@ -96,6 +100,34 @@ class Client:
     def sessions(self, *, timeout: float | None = None) -> list[session_service_pb2.Session]:
         """All sessions, oldest first."""
         return self._link.unary(sessions.list_sessions(), timeout)
+
+    # ---- prompts ---------------------------------------------------------------------------------------------
+
+    def prompts(
+        self,
+        *,
+        workspace_root: requests.PathLike | None = None,
+        model: str = "",
+        config: config_pb2.Config | None = None,
+        at_once: int = 4,
+    ) -> Prompts:
+        """What answers prompts that are values, over sessions of these settings; `at_once` answers side by side. Asks the
+        daemon nothing yet. Raises InvalidInput.
+        """
+        return Prompts(self._link, workspace_root=workspace_root, model=model, config=config, at_once=at_once)
+
+    def run(
+        self,
+        prompts: Iterable[Prompt | str],
+        config: config_pb2.DecodeConfig | None = None,
+        *,
+        timeout: float | None = None,
+        **settings: Unpack[DecodeSettings],
+    ) -> list[Answer]:
+        """The answers to some prompts, in the order given, with the daemon's default model: what they share is computed once.
+        Nothing of it is kept; see `prompts`.
+        """
+        return self.prompts().run(prompts, config, timeout=timeout, **settings)
 
     # ---- models ----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,183 @@
+"""Prompts as values, for the blocking client."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Generator, Iterable
+from types import TracebackType
+from typing import Self, Unpack
+
+from sessiond.client import requests
+from sessiond.client.calls import sessions
+from sessiond.client.prompts.answers import Answer, Scored
+from sessiond.client.prompts.costs import Costs
+from sessiond.client.prompts.graph import Graph
+from sessiond.client.prompts.prompt import Prompt
+from sessiond.client.prompts.turn import Heard, Turn, planned
+from sessiond.client.requests import DecodeSettings
+from sessiond.client.sync.crew import Crew
+from sessiond.client.sync.link import Link
+from sessiond.client.sync.session import Session
+from sessiond.client.sync.stream import Stream
+from sessiond.v1 import config_pb2
+from sessiond.v1.errors import SessiondError, invalid
+
+CLOSE_S = 10.0
+"""How long a daemon may take to close a session of ours."""
+
+
+class Prompts:
+    """Answers prompts, and scores texts after them, each shared beginning computed once.
+
+    It does so on sessions of its own, `at_once` at most. Used with `with` it keeps them until its end, and with them what
+    was computed: then a run finds what the one before has left, and `explain` says what is where. Without, and after an
+    error or a Ctrl-C, they are closed at the end of the call. One call at a time.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        workspace_root: requests.PathLike | None = None,
+        model: str = "",
+        config: config_pb2.Config | None = None,
+        at_once: int = 4,
+    ) -> None:
+        if at_once < 1:
+            raise invalid("at_once", f"{at_once} is not 1 or more")
+        self._link = link
+        self._open_call = (workspace_root, model, config)
+        self._raw = config is not None and config.prompt_format == "raw"
+        self._at_once = at_once
+        self._keeps = False
+        self._sessions: list[Session] = []
+        self._stands: dict[str, Turn] = {}
+        """By session, what it stands on."""
+        self._costs = Costs()
+
+    def __enter__(self) -> Self:
+        self._keeps = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._keeps = False
+        self.close()
+
+    def close(self) -> None:
+        """Close its sessions."""
+        self._stands.clear()
+        while self._sessions:
+            _close(self._sessions[-1])
+            self._sessions.pop()
+
+    def run(
+        self,
+        prompts: Iterable[Prompt | str],
+        config: config_pb2.DecodeConfig | None = None,
+        *,
+        timeout: float | None = None,
+        **settings: Unpack[DecodeSettings],
+    ) -> list[Answer]:
+        """The answers to all prompts, in the order given; see `each`."""
+        return sorted(
+            self.each(prompts, config, timeout=timeout, **settings), key=lambda answer: answer.index
+        )
+
+    def each(
+        self,
+        prompts: Iterable[Prompt | str],
+        config: config_pb2.DecodeConfig | None = None,
+        *,
+        timeout: float | None = None,
+        **settings: Unpack[DecodeSettings],
+    ) -> Generator[Answer, None, None]:
+        """Each answer as it ends. Prompts are computed one after the other, in the order that needs the fewest tokens, and
+        answered side by side. `timeout` (seconds) is that of each turn. The first error ends the others.
+        """
+        turns = planned(prompts, raw=self._raw)
+        return self._each(turns, requests.decode_config(config, settings), timeout)
+
+    def _each(
+        self, turns: list[Turn], chosen: config_pb2.DecodeConfig, timeout: float | None
+    ) -> Generator[Answer, None, None]:
+        self._costs.begin(turns)
+
+        def begin(session: Session, turn: Turn) -> Stream[Heard]:
+            self._stands.pop(session.name, None)
+            return self._link.stream(
+                sessions.complete(session.name, turn.prefix, turn.suffix, chosen, {}), timeout
+            )
+
+        def ended(session: Session, turn: Turn) -> Answer:
+            answer = turn.answer()
+            self._stands[session.name] = turn
+            report = session.explain(timeout=timeout)
+            self._costs.heard(turn, answer.prefix, answer.suffix, report, answer.summary.timings.prefill_ms)
+            return answer
+
+        crew = Crew(begin, Turn.heard, ended)
+        ended_well = False
+        try:
+            yield from crew.work(self._ready(len(turns), timeout), turns)
+            ended_well = True
+        finally:
+            self._end(ended_well=ended_well)
+
+    def _end(self, *, ended_well: bool) -> None:
+        if not (self._keeps and ended_well):
+            self.close()
+
+    def _ready(self, most: int, timeout: float | None) -> list[Session]:
+        """As many sessions as can be of use."""
+        root, model, config = self._open_call
+        while len(self._sessions) < min(most, self._at_once):
+            call = sessions.open_session(root, model, f"prompts {secrets.token_hex(8)}", config)
+            opened = self._link.unary(call, timeout).session
+            self._sessions.append(Session(self._link, opened.name, opened))
+        return self._sessions[:most]
+
+    def scores(
+        self, prompt: Prompt | str, continuations: Iterable[str], *, timeout: float | None = None
+    ) -> list[Scored]:
+        """How likely each of these texts is after the prompt, which is computed once: classification without sampling."""
+        turn = Turn(Prompt(prompt) if isinstance(prompt, str) else prompt)
+        texts = continuations if isinstance(continuations, str) else list(continuations)
+        ended_well = False
+        self._costs.begin([turn])
+        try:
+            [session] = self._ready(1, timeout)
+            self._stands.pop(session.name, None)
+            first = self._link.unary(sessions.ensure_prefix(session.name, turn.prefix), timeout)
+            then = self._link.unary(sessions.prefill_suffix(session.name, turn.suffix), timeout)
+            told = session.score(texts, timeout=timeout)
+            report = session.explain(timeout=timeout)
+            self._stands[session.name] = turn
+            spent_ms = first.timings.prefill_ms + then.timings.prefill_ms
+            self._costs.heard(turn, first.status, then.status, report, spent_ms)
+            ended_well = True
+        finally:
+            self._end(ended_well=ended_well)
+        return [Scored.of(text, one) for text, one in zip(texts, told.scores, strict=True)]
+
+    def explain(
+        self, prompts: Iterable[Prompt | str] | None = None, *, timeout: float | None = None
+    ) -> Graph:
+        """The pieces of these prompts, or of those of the last run: what each cost then, and where its KV is. Computes
+        nothing.
+        """
+        wanted = self._costs.prompts if prompts is None else list(prompts)
+        held = [
+            (self._stands[session.name], session.explain(timeout=timeout))
+            for session in self._sessions
+            if session.name in self._stands
+        ]
+        return Graph.of((Prompt(one) if isinstance(one, str) else one for one in wanted), self._costs, held)
+
+
+def _close(session: Session) -> None:
+    """A daemon that is gone, or has closed it already, holds nothing of it any more."""
+    with contextlib.suppress(SessiondError, TimeoutError):
+        session.close(timeout=CLOSE_S)
