@@ -50,7 +50,8 @@ class AsyncPrompts:
         self._raw = config is not None and config.prompt_format == "raw"
         self._at_once = at_once
         self._keeps = False
-        self._sessions: list[AsyncSession] = []
+        self._crew: dict[str, AsyncSession | None] = {}
+        """Its sessions by their keys; None while one is being opened."""
         self._stands: dict[str, Turn] = {}
         """By session, what it stands on."""
         self._costs = Costs()
@@ -68,8 +69,19 @@ class AsyncPrompts:
     async def close(self) -> None:
         """Close its sessions, also if the caller is cancelled meanwhile."""
         self._stands.clear()
-        left, self._sessions = self._sessions, []
-        await asyncio.shield(asyncio.gather(*(_closed(session) for session in left)))
+        left, self._crew = self._crew, {}
+        await asyncio.shield(asyncio.gather(*(self._end_one(*one) for one in left.items())))
+
+    async def _end_one(self, key: str, session: AsyncSession | None) -> None:
+        # A daemon that is gone, or has closed it already, holds nothing of it any more.
+        with contextlib.suppress(SessiondError, TimeoutError):
+            for one in [session] if session is not None else await self._called(key):
+                await one.close(timeout=CLOSE_S)
+
+    async def _called(self, key: str) -> list[AsyncSession]:
+        """What was opened with this key: whoever opened it was cancelled before its name was known."""
+        known = await self._link.unary(sessions.list_sessions(), CLOSE_S)
+        return [AsyncSession(self._link, one.name, one) for one in known if one.key == key]
 
     async def run(
         self,
@@ -171,11 +183,16 @@ class AsyncPrompts:
     async def _ready(self, most: int, timeout: float | None) -> list[AsyncSession]:
         """As many sessions as can be of use."""
         root, model, config = self._open_call
-        while len(self._sessions) < min(most, self._at_once):
-            call = sessions.open_session(root, model, f"prompts {secrets.token_hex(8)}", config)
+        while len(self._crew) < min(most, self._at_once):
+            key = f"prompts {secrets.token_hex(8)}"
+            call = sessions.open_session(root, model, key, config)
+            self._crew[key] = None
             opened = (await self._link.unary(call, timeout)).session
-            self._sessions.append(AsyncSession(self._link, opened.name, opened))
-        return self._sessions[:most]
+            self._crew[key] = AsyncSession(self._link, opened.name, opened)
+        return self._known()[:most]
+
+    def _known(self) -> list[AsyncSession]:
+        return [session for session in self._crew.values() if session is not None]
 
     async def scores(
         self, prompt: Prompt | str, continuations: Iterable[str], *, timeout: float | None = None
@@ -209,13 +226,7 @@ class AsyncPrompts:
         wanted = self._costs.prompts if prompts is None else list(prompts)
         held = [
             (self._stands[session.name], await session.explain(timeout=timeout))
-            for session in self._sessions
+            for session in self._known()
             if session.name in self._stands
         ]
         return Graph.of((Prompt(one) if isinstance(one, str) else one for one in wanted), self._costs, held)
-
-
-async def _closed(session: AsyncSession) -> None:
-    """A daemon that is gone, or has closed it already, holds nothing of it any more."""
-    with contextlib.suppress(SessiondError, TimeoutError):
-        await session.close(timeout=CLOSE_S)

@@ -83,12 +83,12 @@ class Prompt:
         return (self._of(self._pieces[:count]) for count in range(1, len(self._pieces) + 1))
 
     def __add__(self, other: Prompt | str) -> Prompt:
-        if isinstance(other, str):
-            other = Prompt(other)
-        return self._of(self._pieces + other._pieces)
+        added = _prompt(other)
+        return NotImplemented if added is None else self._of(self._pieces + added._pieces)
 
     def __radd__(self, other: str) -> Prompt:
-        return Prompt(other) + self
+        added = _prompt(other)
+        return NotImplemented if added is None else added + self
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Prompt) and self._pieces == other._pieces
@@ -101,6 +101,13 @@ class Prompt:
 
     def __repr__(self) -> str:
         return " + ".join(map(_shown, self._pieces)) or "Prompt()"
+
+
+def _prompt(other: object) -> Prompt | None:
+    """A prompt, or a text as one; None for what is neither."""
+    if isinstance(other, str):
+        return Prompt(other)
+    return other if isinstance(other, Prompt) else None
 
 
 def _called(place: Path) -> str:

@@ -45,20 +45,20 @@ class Turn:
         return self._summary is not None
 
     def heard(self, part: Heard) -> bool:
-        """Take the next part of the turn in. Whether the whole prompt has been computed now."""
+        """Take the next part of the turn in. Whether it says that the whole prompt has been computed: one of them does."""
         match part.WhichOneof("event"):
             case "prefix_status":
                 self._prefix_status = part.prefix_status
-                return False
             case "suffix_status":
                 self._suffix_status = part.suffix_status
+                return True
             case _:
                 self._texts.append(part.chunk.text)
                 self._token_ids += part.chunk.token_ids
                 self._logprobs += part.chunk.logprobs
                 if part.chunk.HasField("summary"):
                     self._summary = part.chunk.summary
-        return True
+        return False
 
     def answer(self) -> Answer:
         """The answer, when it is over."""

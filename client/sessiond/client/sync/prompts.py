@@ -51,7 +51,8 @@ class Prompts:
         self._raw = config is not None and config.prompt_format == "raw"
         self._at_once = at_once
         self._keeps = False
-        self._sessions: list[Session] = []
+        self._crew: dict[str, Session | None] = {}
+        """Its sessions by their keys; None while one is being opened."""
         self._stands: dict[str, Turn] = {}
         """By session, what it stands on."""
         self._costs = Costs()
@@ -68,10 +69,25 @@ class Prompts:
 
     def close(self) -> None:
         """Close its sessions."""
+        try:
+            self._close_all()
+        except BaseException:  # what a signal's handler raised must not leave some of them open
+            self._close_all()
+            raise
+
+    def _close_all(self) -> None:
         self._stands.clear()
-        while self._sessions:
-            _close(self._sessions[-1])
-            self._sessions.pop()
+        for key, session in list(self._crew.items()):
+            # A daemon that is gone, or has closed it already, holds nothing of it any more.
+            with contextlib.suppress(SessiondError, TimeoutError):
+                for one in [session] if session is not None else self._called(key):
+                    one.close(timeout=CLOSE_S)
+            self._crew.pop(key, None)
+
+    def _called(self, key: str) -> list[Session]:
+        """What was opened with this key: whoever opened it was interrupted before its name was known."""
+        known = self._link.unary(sessions.list_sessions(), CLOSE_S)
+        return [Session(self._link, one.name, one) for one in known if one.key == key]
 
     def run(
         self,
@@ -133,11 +149,16 @@ class Prompts:
     def _ready(self, most: int, timeout: float | None) -> list[Session]:
         """As many sessions as can be of use."""
         root, model, config = self._open_call
-        while len(self._sessions) < min(most, self._at_once):
-            call = sessions.open_session(root, model, f"prompts {secrets.token_hex(8)}", config)
+        while len(self._crew) < min(most, self._at_once):
+            key = f"prompts {secrets.token_hex(8)}"
+            call = sessions.open_session(root, model, key, config)
+            self._crew[key] = None
             opened = self._link.unary(call, timeout).session
-            self._sessions.append(Session(self._link, opened.name, opened))
-        return self._sessions[:most]
+            self._crew[key] = Session(self._link, opened.name, opened)
+        return self._known()[:most]
+
+    def _known(self) -> list[Session]:
+        return [session for session in self._crew.values() if session is not None]
 
     def scores(
         self, prompt: Prompt | str, continuations: Iterable[str], *, timeout: float | None = None
@@ -171,13 +192,7 @@ class Prompts:
         wanted = self._costs.prompts if prompts is None else list(prompts)
         held = [
             (self._stands[session.name], session.explain(timeout=timeout))
-            for session in self._sessions
+            for session in self._known()
             if session.name in self._stands
         ]
         return Graph.of((Prompt(one) if isinstance(one, str) else one for one in wanted), self._costs, held)
-
-
-def _close(session: Session) -> None:
-    """A daemon that is gone, or has closed it already, holds nothing of it any more."""
-    with contextlib.suppress(SessiondError, TimeoutError):
-        session.close(timeout=CLOSE_S)
