@@ -19,20 +19,21 @@ from sessiond.client import (
     SessionBusy,
     UnsupportedFeature,
 )
+from sessiond.v1.config_pb2 import LogitBias
 from sessiond.v1.session_service_pb2 import ScoredContinuation
 
 HOSTILE = ["<|im_end|>", "<|bos|>\n", "\ud7ff\ufdd0", "  \t", "größe €", "\x01\x1b[31m", "y" * 300]
 
 
-def _of_decode(session: Session, text: str) -> list[tuple[int, float]]:
-    """What an answer says of itself that can be nothing but this text."""
-    parts = [
-        (told.taken.token_id, told.taken.logprob)
-        for chunk in session.decode(choices=[text], logprobs=1)
-        for told in chunk.logprobs
-    ]
+def _of_decode(session: Session, tokens: Sequence[int]) -> list[tuple[int, float]]:
+    """What answers say of themselves that a bias lets be nothing but these tokens: it does not touch what is told."""
+    told: list[tuple[int, float]] = []
+    for token in tokens:
+        bias = [LogitBias(token_id=token, bias=1e6)]
+        for chunk in session.decode(max_tokens=1, logit_bias=bias, logprobs=1):
+            told += [(place.taken.token_id, place.taken.logprob) for place in chunk.logprobs]
     session.prefill_suffix("", mode="replace")
-    return parts
+    return told
 
 
 def _told(score: ScoredContinuation) -> list[tuple[int, float]]:
@@ -44,7 +45,7 @@ def test_a_score_is_what_decode_says_of_the_same_tokens(session: Session) -> Non
     texts = ["x", "xy", "xyz", "zyx", "yx"]
     scores = session.score(texts).scores
     for text, score in zip(texts, scores, strict=True):
-        assert _told(score) == _of_decode(session, text)
+        assert _told(score) == _of_decode(session, [token.token_id for token in score.tokens])
         assert b"".join(token.piece for token in score.tokens) == text.encode()
         assert score.logprob == pytest.approx(sum(token.logprob for token in score.tokens))
 
@@ -143,6 +144,9 @@ def test_a_backend_that_shows_no_logits(folder: Path) -> None:
         assert caught.value.feature == "logprobs"
 
 
+TOLERANCE = 2 * 0.7
+"""What rounding was seen to make of a logit at most, of the token's and of all others together."""
+
 QUESTION = "Paris is the capital of France. Berlin is the capital of"
 TEXTS = [" Germany", " France", " Germany, and Rome is that of Italy.", " a", "<|im_end|>"]
 
@@ -152,14 +156,8 @@ def test_deterministic_scores_are_those_of_decode_bit_for_bit(real_daemon: Daemo
     session = real_daemon.client.open_session(key="scores, exact", config=config)
     session.ensure_prefix(QUESTION)
     scores = session.score(TEXTS).scores
-    alike = 0
-    for text, score in zip(TEXTS, scores, strict=True):
-        decoded = _of_decode(session, text)
-        # A choice may be spelt in other tokens than its text.
-        if [token for token, _ in decoded] == [token.token_id for token in score.tokens]:
-            assert decoded == _told(score)
-            alike += 1
-    assert alike >= 3
+    for score in scores:
+        assert _told(score) == _of_decode(session, [token.token_id for token in score.tokens])
     assert session.score(TEXTS[::-1]).scores == scores[::-1]
     session.close()
 
@@ -169,15 +167,8 @@ def test_scores_tell_what_is_likely(real_daemon: Daemon) -> None:
     session.ensure_prefix(QUESTION)
     germany, france, *_ = session.score(TEXTS).scores
     assert germany.logprob > france.logprob
-    greedy = [
-        (told.taken.token_id, told.taken.logprob)
-        for chunk in session.decode(max_tokens=12, logprobs=1)
-        for told in chunk.logprobs
-    ]
-    session.prefill_suffix("", mode="replace")
-    text = real_daemon.client.detokenize(token for token, _ in greedy)
-    [score] = session.score([text]).scores
-    assert [token for token, _ in _told(score)] == [token for token, _ in greedy]
-    for (_, scored), (_, decoded) in zip(_told(score), greedy, strict=True):
-        assert scored == pytest.approx(decoded, abs=0.7)  # what rounding was seen to make of logits at most
+    for score in (germany, france):
+        decoded = _of_decode(session, [token.token_id for token in score.tokens])
+        for (_, scored), (_, told) in zip(_told(score), decoded, strict=True):
+            assert scored == pytest.approx(told, abs=TOLERANCE)
     session.close()

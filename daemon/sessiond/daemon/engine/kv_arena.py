@@ -27,7 +27,7 @@ from sessiond.daemon.engine.rates import Rates
 from sessiond.daemon.engine.reach import Reach
 from sessiond.daemon.engine.rows import Rows, Tail
 from sessiond.daemon.engine.tree import TokenTree
-from sessiond.daemon.engine.weighing import Scale, weigh
+from sessiond.daemon.engine.weighing import weigh
 from sessiond.daemon.engine.work import (
     Adopt,
     Batchable,
@@ -155,19 +155,7 @@ class KvArena:
 
     def weigh(self, branch: str, tokens: Sequence[int], more: Sequence[int]) -> Work[list[float]]:
         """See `Arena.weigh`."""
-        context = self._context
-        scale = Scale(
-            self._reach,
-            context.settings.num_batch,
-            context.more_rows,
-            self._row,
-            self._tail,
-            lambda run, token, back: self._context.likely(run, token, 0, back).taken[1],
-        )
-        return (yield from weigh(scale, branch, tokens, more))
-
-    def _tail(self, branch: str) -> Tail | None:
-        return self._tails.get(branch)
+        return (yield from weigh(self._reach, self._rows, branch, tokens, more))
 
     def save(self, branch: str, tokens: Sequence[int], start: int, end: int) -> Work[bytes]:
         """See `Arena.save`."""

@@ -6,46 +6,17 @@ decode only. Those that are not there any more are computed again, on the side; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
 
+from sessiond.daemon.engine.answer import row_after
 from sessiond.daemon.engine.reach import Reach
+from sessiond.daemon.engine.rows import Rows, Tail
 from sessiond.daemon.engine.work import Compute, Work
 
 
-class Tail(Protocol):
-    """Logits after the last tokens of one run of the last decode."""
-
-    @property
-    def run(self) -> int:
-        """Its index in that decode."""
-        ...
-
-    def back(self, position: int) -> int | None:
-        """How many tokens before the run's end the logits are that follow the first `position` tokens of the branch; None
-        if there are none.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """What an arena lends to whoever weighs."""
-
-    reach: Reach
-    num_batch: int
-    more_rows: int
-    """Logits that one decode keeps beside those after each run."""
-    after_tip: Callable[[str, list[int]], Work[int]]
-    """The run whose last logits are those after the branch, which stands at these tokens; computes them if need be."""
-    tail: Callable[[str], Tail | None]
-    """What the last decode left for a branch."""
-    logprob: Callable[[int, int, int], float]
-    """Of a run, a token, and how many tokens before the run's end: the natural logarithm of the token's probability."""
-
-
-def weigh(scale: Scale, branch: str, tokens: Sequence[int], more: Sequence[int]) -> Work[list[float]]:
+def weigh(
+    reach: Reach, rows: Rows, branch: str, tokens: Sequence[int], more: Sequence[int]
+) -> Work[list[float]]:
     """Bring the branch to `tokens`, which are not none, and say for each token of `more` the natural logarithm of its
     probability after all before it. The branch goes on to the last token but one: what follows the last is not asked.
     """
@@ -53,29 +24,39 @@ def weigh(scale: Scale, branch: str, tokens: Sequence[int], more: Sequence[int])
     found: list[float] = []
     if not more:
         return found
-    yield from scale.reach.to(branch, start, stops=scale.reach.stops((), len(start)))
+    yield from reach.to(branch, start, stops=reach.stops((), len(start)))
     # By itself, though it could go into the run behind it: whoever else weighs something here shares it.
-    run = yield from scale.after_tip(branch, start)
-    found.append(scale.logprob(run, more[0], 0))
+    run = yield from row_after(reach, rows, branch, start)
+    found.append(_logprob(reach, run, more[0], 0))
     while len(found) < len(more):
         at = len(start) + len(found) - 1
-        yield from scale.reach.to(branch, target[:at])
-        before = scale.tail(branch)
-        size = min(scale.num_batch, scale.more_rows + 1, len(target) - at)
-        yield Compute(branch, at, target[at : at + size], rows=size)
-        tail = scale.tail(branch)
-        # An older one may be of another job's tokens: this branch was in no batch, and wishes again.
-        if tail is not None and tail is not before:
-            found += _read(scale, tail, at + 1, more[len(found) :])
+        yield from reach.to(branch, target[:at])
+        rows.take_tail(branch)  # that of another job's tokens, perhaps
+        yield _next(reach, branch, at, target)
+        tail = rows.take_tail(branch)
+        if tail is not None:  # else it had no part in the batch, and wishes again
+            found += _read(reach, tail, at + 1, more[len(found) :])
     return found
 
 
-def _read(scale: Scale, tail: Tail, position: int, more: Sequence[int]) -> list[float]:
+def _next(reach: Reach, branch: str, at: int, target: Sequence[int]) -> Compute:
+    """As many tokens of the target as a batch keeps logits of."""
+    context = reach.tree.cells.context
+    size = min(context.settings.num_batch, context.more_rows + 1, len(target) - at)
+    return Compute(branch, at, target[at : at + size], rows=size)
+
+
+def _read(reach: Reach, tail: Tail, position: int, more: Sequence[int]) -> list[float]:
     """Of as many of these tokens as there are logits for, the first of them after `position` tokens."""
     found: list[float] = []
     for token in more:
         back = tail.back(position + len(found))
         if back is None:
             break
-        found.append(scale.logprob(tail.run, token, back))
+        found.append(_logprob(reach, tail.run, token, back))
     return found
+
+
+def _logprob(reach: Reach, run: int, token: int, back: int) -> float:
+    # Asked of the tree each time: after the cells were given back it is another context.
+    return reach.tree.cells.context.likely(run, token, 0, back).taken[1]
