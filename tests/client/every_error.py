@@ -6,9 +6,11 @@ from sessiond.v1 import errors
 
 EVERY_ERROR: list[errors.SessiondError] = [
     errors.ContextOverflow("prefix", 10, 5000, 4096),
+    errors.ContextOverflow("suffix", 10, 5000, 4096, [2, 7]),
     errors.ManifestMismatch([errors.FieldMismatch("model_digest", "aa", "bb")]),
     errors.UnsupportedFeature("grammar", "scripted"),
     errors.SessionNotFound("sessions/1"),
+    errors.FunctionNotFound("classify"),
     errors.SessionClosed("sessions/1"),
     errors.SessionBusy("sessions/1"),
     errors.SessionFatal("signal 11"),

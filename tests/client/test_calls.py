@@ -36,7 +36,7 @@ CALLS: list[Unary[object] | Streaming[object]] = [
     workspaces.unpin_files("/w", []),
     workspaces.set_buffer("/w", "a", ""),
     workspaces.release_buffer("/w", "a"),
-    functions.define_function("f", "", None, []),
+    functions.define_function("f", "", None, [], "", None),
     functions.list_functions(),
     functions.delete_function("f"),
     functions.call_function("f", ""),

@@ -90,7 +90,8 @@ def test_the_detail_of_an_error_is_its_message_as_json(run: Run, daemon: FakeDae
     assert (violation["field"], violation["description"]) == ("name", "is empty")
     daemon.raises = errors.ContextOverflow("prefix", 1, 2, 3)
     detail = json.loads(run("--json", "ps").stderr)["error"]["detail"]
-    assert detail == {"stage": "prefix", "resident_tokens": "1", "additional_tokens": "2", "num_ctx": "3"}
+    figures = {"resident_tokens": "1", "additional_tokens": "2", "num_ctx": "3"}
+    assert detail == {"stage": "prefix", "arguments": [], **figures}
     daemon.raises = errors.SessionBusy("sessions/1")
     assert json.loads(run("--json", "ps").stderr)["error"]["detail"] is None
 

@@ -12,7 +12,7 @@ from sessiond.v1 import errors
 
 EXPORTED = """
 Answer AsyncClient AsyncPrompts AsyncSession AsyncStream AsyncWorkspace Client Config ContextManifest ContextOverflow DecodeConfig
-Graph InvalidInput ManifestMismatch Message PermissionDenied Piece PrefixInput Prompt Prompts Scored SegmentInput Session
+FunctionNotFound Graph InvalidInput ManifestMismatch Message PermissionDenied Piece PrefixInput Prompt Prompts Scored SegmentInput Session
 SessionBusy SessionClosed SessionFatal SessionNotFound SessionUnavailable SessiondError Stream SuffixInput Tls UnsupportedFeature Workspace prefix_input suffix_input
 """.split()
 

@@ -61,14 +61,14 @@ def test_errors_are_logged_with_code_and_reason(chatty: Daemon) -> None:
     with pytest.raises(InvalidInput):
         session.ensure_prefix("a\0b")
     with pytest.raises(UnsupportedFeature):
-        chatty.client.functions()
+        chatty.client.embed(["x"])
     with pytest.raises(UnsupportedFeature):
         session.prefill_suffix(fim=("a", "b"))
     told = [(line["method"], line["code"], line["reason"]) for line in _new_lines(chatty, before, 4)]
     assert told == [
         ("SessionService/GetSession", "NOT_FOUND", "SESSION_NOT_FOUND"),
         ("SessionService/EnsurePrefix", "INVALID_ARGUMENT", "INVALID_INPUT"),
-        ("FunctionService/ListFunctions", "UNIMPLEMENTED", "UNSUPPORTED_FEATURE"),
+        ("ModelService/Embed", "UNIMPLEMENTED", "UNSUPPORTED_FEATURE"),
         ("SessionService/PrefillSuffix", "UNIMPLEMENTED", "UNSUPPORTED_FEATURE"),
     ]
 

@@ -41,8 +41,7 @@ class Rpc:
     @property
     def is_gap(self) -> bool:
         """Whether this daemon answers it with UNSUPPORTED_FEATURE, whatever is asked."""
-        gaps = ("ForkSession", "Embed")
-        return self.name.startswith("FunctionService") or self.name.endswith(gaps)
+        return self.name.endswith(("ForkSession", "Embed"))
 
 
 def _rpcs() -> Iterator[Rpc]:
@@ -84,7 +83,10 @@ class Place:
         """A request that is sound but for this field."""
         message = self.rpc.request()
         if "name" in message.DESCRIPTOR.fields_by_name:
-            setattr(message, "name", session)  # noqa: B010 - not every message has one
+            name = "sound" if self.rpc.name.startswith("FunctionService") else session
+            setattr(message, "name", name)  # noqa: B010 - not every message has one
+        if "body" in message.DESCRIPTOR.fields_by_name:
+            setattr(message, "body", "a body")  # noqa: B010 - as above
         put(message, self.fields, value)
         return message
 

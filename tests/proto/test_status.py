@@ -21,6 +21,7 @@ CODES = {
     "MANIFEST_MISMATCH": grpc.StatusCode.FAILED_PRECONDITION,
     "UNSUPPORTED_FEATURE": grpc.StatusCode.UNIMPLEMENTED,
     "SESSION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "FUNCTION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "SESSION_CLOSED": grpc.StatusCode.FAILED_PRECONDITION,
     "SESSION_BUSY": grpc.StatusCode.ABORTED,
     "SESSION_FATAL": grpc.StatusCode.DATA_LOSS,
@@ -31,12 +32,15 @@ CODES = {
 """The contract's table."""
 
 SAMPLES: dict[type[errors.SessiondError], st.SearchStrategy[errors.SessiondError]] = {
-    errors.ContextOverflow: st.builds(errors.ContextOverflow, _TEXT, _COUNT, _COUNT, _COUNT),
+    errors.ContextOverflow: st.builds(
+        errors.ContextOverflow, _TEXT, _COUNT, _COUNT, _COUNT, st.lists(st.integers(0, 1 << 20), max_size=3)
+    ),
     errors.ManifestMismatch: st.builds(
         errors.ManifestMismatch, st.lists(st.builds(errors.FieldMismatch, _TEXT, _TEXT, _TEXT), max_size=3)
     ),
     errors.UnsupportedFeature: st.builds(errors.UnsupportedFeature, _TEXT, _TEXT),
     errors.SessionNotFound: st.builds(errors.SessionNotFound, _TEXT),
+    errors.FunctionNotFound: st.builds(errors.FunctionNotFound, _TEXT),
     errors.SessionClosed: st.builds(errors.SessionClosed, _TEXT),
     errors.SessionBusy: st.builds(errors.SessionBusy, _TEXT),
     errors.SessionFatal: st.builds(errors.SessionFatal, _TEXT),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sessiond.v1.context_pb2 import ContextManifest, Message, PrefixInput, SegmentInput, SuffixInput
     from sessiond.v1.errors import (
         ContextOverflow,
+        FunctionNotFound,
         InvalidInput,
         ManifestMismatch,
         PermissionDenied,
@@ -51,6 +52,7 @@ __all__ = [
     "ContextManifest",
     "ContextOverflow",
     "DecodeConfig",
+    "FunctionNotFound",
     "Graph",
     "InvalidInput",
     "ManifestMismatch",

@@ -5,6 +5,7 @@
     ├── ManifestMismatch     the client's `expect` differs from what the session is
     ├── UnsupportedFeature   a deliberate gap
     ├── SessionNotFound      no such session
+    ├── FunctionNotFound     no such function
     ├── SessionClosed        it was closed
     ├── SessionBusy          a turn is running on it
     ├── SessionFatal         the backend died in a turn that cannot be sent again
@@ -38,27 +39,39 @@ class SessiondError(Exception):
 
 
 class ContextOverflow(SessiondError):
-    """It would not fit into the window. Found before anything changes: the session is as it was."""
+    """It would not fit into the window. Found before anything changes: the session is as it was. `arguments` are the indexes
+    of those of a MapFunction that would not, of which the first one's figures are told.
+    """
 
     reason = "CONTEXT_OVERFLOW"
 
-    def __init__(self, stage: str, resident_tokens: int, additional_tokens: int, num_ctx: int) -> None:
+    def __init__(
+        self,
+        stage: str,
+        resident_tokens: int,
+        additional_tokens: int,
+        num_ctx: int,
+        arguments: Sequence[int] = (),
+    ) -> None:
+        which = f" with {_arguments(arguments)}" if arguments else ""
         super().__init__(
-            f"the {stage} would not fit: {resident_tokens} tokens stand, {additional_tokens} more were asked "
+            f"the {stage} would not fit{which}: {resident_tokens} tokens stand, {additional_tokens} more were asked "
             f"for, and the window has {num_ctx}"
         )
         self.stage = stage
         self.resident_tokens = resident_tokens
         self.additional_tokens = additional_tokens
         self.num_ctx = num_ctx
+        self.arguments = tuple(arguments)
 
     def metadata(self) -> dict[str, str]:
-        return {
+        told = {
             "stage": self.stage,
             "resident_tokens": str(self.resident_tokens),
             "additional_tokens": str(self.additional_tokens),
             "num_ctx": str(self.num_ctx),
         }
+        return told | ({"arguments": ",".join(map(str, self.arguments))} if self.arguments else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +118,19 @@ class SessionNotFound(SessiondError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no such session: {name}")
+        self.name = name
+
+    def metadata(self) -> dict[str, str]:
+        return {"name": self.name}
+
+
+class FunctionNotFound(SessiondError):
+    """No function has this name."""
+
+    reason = "FUNCTION_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no such function: {name}")
         self.name = name
 
     def metadata(self) -> dict[str, str]:
@@ -184,6 +210,10 @@ class PermissionDenied(SessiondError):
     """Outside the workspace, or a bad token."""
 
     reason = "PERMISSION_DENIED"
+
+
+def _arguments(indexes: Sequence[int]) -> str:
+    return f"argument {indexes[0]}" if len(indexes) == 1 else f"arguments {', '.join(map(str, indexes))}"
 
 
 def invalid(field: str, description: str) -> InvalidInput:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sessiond/v1/errors.proto\x12\x0bsessiond.v1\"e\n\x0f\x43ontextOverflow\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x17\n\x0fresident_tokens\x18\x02 \x01(\x03\x12\x19\n\x11\x61\x64\x64itional_tokens\x18\x03 \x01(\x03\x12\x0f\n\x07num_ctx\x18\x04 \x01(\x03\"?\n\rFieldMismatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x65xpected\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x03 \x01(\t\">\n\x10ManifestMismatch\x12*\n\x06\x66ields\x18\x01 \x03(\x0b\x32\x1a.sessiond.v1.FieldMismatch\"6\n\x12UnsupportedFeature\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\"\x1d\n\x0cSessionFatal\x12\r\n\x05\x63\x61use\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sessiond/v1/errors.proto\x12\x0bsessiond.v1\"x\n\x0f\x43ontextOverflow\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x17\n\x0fresident_tokens\x18\x02 \x01(\x03\x12\x19\n\x11\x61\x64\x64itional_tokens\x18\x03 \x01(\x03\x12\x0f\n\x07num_ctx\x18\x04 \x01(\x03\x12\x11\n\targuments\x18\x05 \x03(\x05\"?\n\rFieldMismatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x65xpected\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x03 \x01(\t\">\n\x10ManifestMismatch\x12*\n\x06\x66ields\x18\x01 \x03(\x0b\x32\x1a.sessiond.v1.FieldMismatch\"6\n\x12UnsupportedFeature\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\"\x1d\n\x0cSessionFatal\x12\r\n\x05\x63\x61use\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,13 +32,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.errors_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONTEXTOVERFLOW']._serialized_start=41
-  _globals['_CONTEXTOVERFLOW']._serialized_end=142
-  _globals['_FIELDMISMATCH']._serialized_start=144
-  _globals['_FIELDMISMATCH']._serialized_end=207
-  _globals['_MANIFESTMISMATCH']._serialized_start=209
-  _globals['_MANIFESTMISMATCH']._serialized_end=271
-  _globals['_UNSUPPORTEDFEATURE']._serialized_start=273
-  _globals['_UNSUPPORTEDFEATURE']._serialized_end=327
-  _globals['_SESSIONFATAL']._serialized_start=329
-  _globals['_SESSIONFATAL']._serialized_end=358
+  _globals['_CONTEXTOVERFLOW']._serialized_end=161
+  _globals['_FIELDMISMATCH']._serialized_start=163
+  _globals['_FIELDMISMATCH']._serialized_end=226
+  _globals['_MANIFESTMISMATCH']._serialized_start=228
+  _globals['_MANIFESTMISMATCH']._serialized_end=290
+  _globals['_UNSUPPORTEDFEATURE']._serialized_start=292
+  _globals['_UNSUPPORTEDFEATURE']._serialized_end=346
+  _globals['_SESSIONFATAL']._serialized_start=348
+  _globals['_SESSIONFATAL']._serialized_end=377
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,7 @@ class ContextOverflow(_message.Message):
     RESIDENT_TOKENS_FIELD_NUMBER: _builtins.int
     ADDITIONAL_TOKENS_FIELD_NUMBER: _builtins.int
     NUM_CTX_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     """"prefix", "suffix", "decode", "restore" or "score"."""
     resident_tokens: _builtins.int
@@ -38,6 +39,10 @@ class ContextOverflow(_message.Message):
     """Tokens that it would add."""
     num_ctx: _builtins.int
     """The window, in tokens."""
+    @_builtins.property
+    def arguments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Indexes of arguments of a MapFunction that would not fit, the first ones if they are many. The figures are of the first."""
+
     def __init__(
         self,
         *,
@@ -45,10 +50,11 @@ class ContextOverflow(_message.Message):
         resident_tokens: _builtins.int = ...,
         additional_tokens: _builtins.int = ...,
         num_ctx: _builtins.int = ...,
+        arguments: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_tokens", b"additional_tokens", "num_ctx", b"num_ctx", "resident_tokens", b"resident_tokens", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_tokens", b"additional_tokens", "arguments", b"arguments", "num_ctx", b"num_ctx", "resident_tokens", b"resident_tokens", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

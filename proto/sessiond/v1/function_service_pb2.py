@@ -26,7 +26,7 @@ from sessiond.v1 import config_pb2 as sessiond_dot_v1_dot_config__pb2
 from sessiond.v1 import context_pb2 as sessiond_dot_v1_dot_context__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessiond/v1/function_service.proto\x12\x0bsessiond.v1\x1a\x18sessiond/v1/config.proto\x1a\x19sessiond/v1/context.proto\"2\n\x0f\x46unctionExample\x12\x10\n\x08\x61rgument\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x96\x01\n\x08\x46unction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12)\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x19.sessiond.v1.DecodeConfig\x12.\n\x08\x65xamples\x18\x04 \x03(\x0b\x32\x1c.sessiond.v1.FunctionExample\x12\x13\n\x0b\x62ody_tokens\x18\x05 \x01(\x05\"\x8e\x01\n\x15\x44\x65\x66ineFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12)\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x19.sessiond.v1.DecodeConfig\x12.\n\x08\x65xamples\x18\x04 \x03(\x0b\x32\x1c.sessiond.v1.FunctionExample\"A\n\x16\x44\x65\x66ineFunctionResponse\x12\'\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Function\"\x16\n\x14ListFunctionsRequest\"A\n\x15ListFunctionsResponse\x12(\n\tfunctions\x18\x01 \x03(\x0b\x32\x15.sessiond.v1.Function\"%\n\x15\x44\x65leteFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteFunctionResponse\"5\n\x13\x43\x61llFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x61rgument\x18\x02 \x01(\t\"?\n\x14\x43\x61llFunctionResponse\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.sessiond.v1.StreamChunk\"5\n\x12MapFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x03(\t\"`\n\x13MapFunctionResponse\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\t\x12+\n\x07summary\x18\x03 \x01(\x0b\x32\x1a.sessiond.v1.DecodeSummary2\xca\x03\n\x0f\x46unctionService\x12Y\n\x0e\x44\x65\x66ineFunction\x12\".sessiond.v1.DefineFunctionRequest\x1a#.sessiond.v1.DefineFunctionResponse\x12V\n\rListFunctions\x12!.sessiond.v1.ListFunctionsRequest\x1a\".sessiond.v1.ListFunctionsResponse\x12Y\n\x0e\x44\x65leteFunction\x12\".sessiond.v1.DeleteFunctionRequest\x1a#.sessiond.v1.DeleteFunctionResponse\x12U\n\x0c\x43\x61llFunction\x12 .sessiond.v1.CallFunctionRequest\x1a!.sessiond.v1.CallFunctionResponse0\x01\x12R\n\x0bMapFunction\x12\x1f.sessiond.v1.MapFunctionRequest\x1a .sessiond.v1.MapFunctionResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessiond/v1/function_service.proto\x12\x0bsessiond.v1\x1a\x18sessiond/v1/config.proto\x1a\x19sessiond/v1/context.proto\"2\n\x0f\x46unctionExample\x12\x10\n\x08\x61rgument\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xd2\x01\n\x08\x46unction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12)\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x19.sessiond.v1.DecodeConfig\x12.\n\x08\x65xamples\x18\x04 \x03(\x0b\x32\x1c.sessiond.v1.FunctionExample\x12\x13\n\x0b\x62ody_tokens\x18\x05 \x01(\x05\x12\r\n\x05model\x18\x06 \x01(\t\x12+\n\x0esession_config\x18\x07 \x01(\x0b\x32\x13.sessiond.v1.Config\"\xca\x01\n\x15\x44\x65\x66ineFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12)\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x19.sessiond.v1.DecodeConfig\x12.\n\x08\x65xamples\x18\x04 \x03(\x0b\x32\x1c.sessiond.v1.FunctionExample\x12\r\n\x05model\x18\x05 \x01(\t\x12+\n\x0esession_config\x18\x06 \x01(\x0b\x32\x13.sessiond.v1.Config\"A\n\x16\x44\x65\x66ineFunctionResponse\x12\'\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Function\"\x16\n\x14ListFunctionsRequest\"A\n\x15ListFunctionsResponse\x12(\n\tfunctions\x18\x01 \x03(\x0b\x32\x15.sessiond.v1.Function\"%\n\x15\x44\x65leteFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteFunctionResponse\"5\n\x13\x43\x61llFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x61rgument\x18\x02 \x01(\t\"?\n\x14\x43\x61llFunctionResponse\x12\'\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x18.sessiond.v1.StreamChunk\"5\n\x12MapFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x03(\t\"\xa1\x01\n\x13MapFunctionResponse\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\t\x12+\n\x07summary\x18\x03 \x01(\x0b\x32\x1a.sessiond.v1.DecodeSummary\x12\x11\n\ttoken_ids\x18\x04 \x03(\x05\x12,\n\x08logprobs\x18\x05 \x03(\x0b\x32\x1a.sessiond.v1.TokenLogprobs2\xca\x03\n\x0f\x46unctionService\x12Y\n\x0e\x44\x65\x66ineFunction\x12\".sessiond.v1.DefineFunctionRequest\x1a#.sessiond.v1.DefineFunctionResponse\x12V\n\rListFunctions\x12!.sessiond.v1.ListFunctionsRequest\x1a\".sessiond.v1.ListFunctionsResponse\x12Y\n\x0e\x44\x65leteFunction\x12\".sessiond.v1.DeleteFunctionRequest\x1a#.sessiond.v1.DeleteFunctionResponse\x12U\n\x0c\x43\x61llFunction\x12 .sessiond.v1.CallFunctionRequest\x1a!.sessiond.v1.CallFunctionResponse0\x01\x12R\n\x0bMapFunction\x12\x1f.sessiond.v1.MapFunctionRequest\x1a .sessiond.v1.MapFunctionResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,27 +36,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FUNCTIONEXAMPLE']._serialized_start=104
   _globals['_FUNCTIONEXAMPLE']._serialized_end=154
   _globals['_FUNCTION']._serialized_start=157
-  _globals['_FUNCTION']._serialized_end=307
-  _globals['_DEFINEFUNCTIONREQUEST']._serialized_start=310
-  _globals['_DEFINEFUNCTIONREQUEST']._serialized_end=452
-  _globals['_DEFINEFUNCTIONRESPONSE']._serialized_start=454
-  _globals['_DEFINEFUNCTIONRESPONSE']._serialized_end=519
-  _globals['_LISTFUNCTIONSREQUEST']._serialized_start=521
-  _globals['_LISTFUNCTIONSREQUEST']._serialized_end=543
-  _globals['_LISTFUNCTIONSRESPONSE']._serialized_start=545
-  _globals['_LISTFUNCTIONSRESPONSE']._serialized_end=610
-  _globals['_DELETEFUNCTIONREQUEST']._serialized_start=612
-  _globals['_DELETEFUNCTIONREQUEST']._serialized_end=649
-  _globals['_DELETEFUNCTIONRESPONSE']._serialized_start=651
-  _globals['_DELETEFUNCTIONRESPONSE']._serialized_end=675
-  _globals['_CALLFUNCTIONREQUEST']._serialized_start=677
-  _globals['_CALLFUNCTIONREQUEST']._serialized_end=730
-  _globals['_CALLFUNCTIONRESPONSE']._serialized_start=732
-  _globals['_CALLFUNCTIONRESPONSE']._serialized_end=795
-  _globals['_MAPFUNCTIONREQUEST']._serialized_start=797
-  _globals['_MAPFUNCTIONREQUEST']._serialized_end=850
-  _globals['_MAPFUNCTIONRESPONSE']._serialized_start=852
-  _globals['_MAPFUNCTIONRESPONSE']._serialized_end=948
-  _globals['_FUNCTIONSERVICE']._serialized_start=951
-  _globals['_FUNCTIONSERVICE']._serialized_end=1409
+  _globals['_FUNCTION']._serialized_end=367
+  _globals['_DEFINEFUNCTIONREQUEST']._serialized_start=370
+  _globals['_DEFINEFUNCTIONREQUEST']._serialized_end=572
+  _globals['_DEFINEFUNCTIONRESPONSE']._serialized_start=574
+  _globals['_DEFINEFUNCTIONRESPONSE']._serialized_end=639
+  _globals['_LISTFUNCTIONSREQUEST']._serialized_start=641
+  _globals['_LISTFUNCTIONSREQUEST']._serialized_end=663
+  _globals['_LISTFUNCTIONSRESPONSE']._serialized_start=665
+  _globals['_LISTFUNCTIONSRESPONSE']._serialized_end=730
+  _globals['_DELETEFUNCTIONREQUEST']._serialized_start=732
+  _globals['_DELETEFUNCTIONREQUEST']._serialized_end=769
+  _globals['_DELETEFUNCTIONRESPONSE']._serialized_start=771
+  _globals['_DELETEFUNCTIONRESPONSE']._serialized_end=795
+  _globals['_CALLFUNCTIONREQUEST']._serialized_start=797
+  _globals['_CALLFUNCTIONREQUEST']._serialized_end=850
+  _globals['_CALLFUNCTIONRESPONSE']._serialized_start=852
+  _globals['_CALLFUNCTIONRESPONSE']._serialized_end=915
+  _globals['_MAPFUNCTIONREQUEST']._serialized_start=917
+  _globals['_MAPFUNCTIONREQUEST']._serialized_end=970
+  _globals['_MAPFUNCTIONRESPONSE']._serialized_start=973
+  _globals['_MAPFUNCTIONRESPONSE']._serialized_end=1134
+  _globals['_FUNCTIONSERVICE']._serialized_start=1137
+  _globals['_FUNCTIONSERVICE']._serialized_end=1595
 # @@protoc_insertion_point(module_scope)

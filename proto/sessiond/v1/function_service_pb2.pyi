@@ -29,9 +29,9 @@ class FunctionExample(_message.Message):
     ARGUMENT_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     argument: _builtins.str
-    """The argument."""
+    """The argument, without NUL."""
     value: _builtins.str
-    """The value."""
+    """The value, without NUL."""
     def __init__(
         self,
         *,
@@ -57,12 +57,18 @@ class Function(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     EXAMPLES_FIELD_NUMBER: _builtins.int
     BODY_TOKENS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    SESSION_CONFIG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     body: _builtins.str
     """The fixed prefix."""
     body_tokens: _builtins.int
-    """Tokens of the prefix."""
+    """Tokens before the argument: of the body, the examples and their frames. 0 as long as a daemon that was started again has
+    not counted them.
+    """
+    model: _builtins.str
+    """The model as it was asked for; empty means the daemon's default."""
     @_builtins.property
     def config(self) -> _config_pb2.DecodeConfig:
         """How tokens are chosen."""
@@ -70,6 +76,10 @@ class Function(_message.Message):
     @_builtins.property
     def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionExample]:
         """Examples, which become part of the prefix."""
+
+    @_builtins.property
+    def session_config(self) -> _config_pb2.Config:
+        """The settings as they were asked for."""
 
     def __init__(
         self,
@@ -79,10 +89,12 @@ class Function(_message.Message):
         config: _config_pb2.DecodeConfig | None = ...,
         examples: _abc.Iterable[Global___FunctionExample] | None = ...,
         body_tokens: _builtins.int = ...,
+        model: _builtins.str = ...,
+        session_config: _config_pb2.Config | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "session_config", b"session_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_tokens", b"body_tokens", "config", b"config", "examples", b"examples", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_tokens", b"body_tokens", "config", b"config", "examples", b"examples", "model", b"model", "name", b"name", "session_config", b"session_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -98,17 +110,25 @@ class DefineFunctionRequest(_message.Message):
     BODY_FIELD_NUMBER: _builtins.int
     CONFIG_FIELD_NUMBER: _builtins.int
     EXAMPLES_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    SESSION_CONFIG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name."""
+    """Its name: 1 to 64 of the characters A-Z, a-z, 0-9, "_", "-" and ".", of which the first is a letter, a digit or "_"."""
     body: _builtins.str
-    """The fixed prefix."""
+    """The fixed prefix, without NUL and not empty: the message of the system."""
+    model: _builtins.str
+    """A name or a path; empty means the daemon's default."""
     @_builtins.property
     def config(self) -> _config_pb2.DecodeConfig:
-        """How tokens are chosen."""
+        """How tokens are chosen. Without a seed each call draws one of its own."""
 
     @_builtins.property
     def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionExample]:
-        """Examples, which become part of the prefix."""
+        """Examples, which become part of the prefix: messages of the user, and the answers to them."""
+
+    @_builtins.property
+    def session_config(self) -> _config_pb2.Config:
+        """The settings, as of a session."""
 
     def __init__(
         self,
@@ -117,10 +137,12 @@ class DefineFunctionRequest(_message.Message):
         body: _builtins.str = ...,
         config: _config_pb2.DecodeConfig | None = ...,
         examples: _abc.Iterable[Global___FunctionExample] | None = ...,
+        model: _builtins.str = ...,
+        session_config: _config_pb2.Config | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "session_config", b"session_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "config", b"config", "examples", b"examples", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "config", b"config", "examples", b"examples", "model", b"model", "name", b"name", "session_config", b"session_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -265,7 +287,7 @@ class CallFunctionResponse(_message.Message):
     CHUNK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def chunk(self) -> _context_pb2.StreamChunk:
-        """The next piece of the value."""
+        """The next piece of the value; the last one carries the summary, in which the argument's prefill counts as decode."""
 
     def __init__(
         self,
@@ -317,13 +339,23 @@ class MapFunctionResponse(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Index of the argument."""
     value: _builtins.str
     """The whole value."""
     @_builtins.property
     def summary(self) -> _context_pb2.DecodeSummary:
-        """What is known of its making."""
+        """What is known of its making. Its times begin when the request came."""
+
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Its tokens."""
+
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_context_pb2.TokenLogprobs]:
+        """One for each of its tokens, if they were asked for."""
 
     def __init__(
         self,
@@ -331,10 +363,12 @@ class MapFunctionResponse(_message.Message):
         index: _builtins.int = ...,
         value: _builtins.str = ...,
         summary: _context_pb2.DecodeSummary | None = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        logprobs: _abc.Iterable[_context_pb2.TokenLogprobs] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "summary", b"summary", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "logprobs", b"logprobs", "summary", b"summary", "token_ids", b"token_ids", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

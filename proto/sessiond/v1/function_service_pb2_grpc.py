@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FunctionServiceStub:
-    """Defines functions, keeps their bodies hot, and calls them.
+    """Defines functions, keeps their bodies hot, and calls them. A call leaves nothing behind.
     """
 
     def __init__(self, channel):
@@ -63,25 +63,26 @@ class FunctionServiceStub:
 
 
 class FunctionServiceServicer:
-    """Defines functions, keeps their bodies hot, and calls them.
+    """Defines functions, keeps their bodies hot, and calls them. A call leaves nothing behind.
     """
 
     def DefineFunction(self, request, context):
-        """Defines a function, or replaces the one of the same name.
+        """Defines a function, or replaces the one of the same name, and computes its body. To define it as it is does nothing. It
+        stays until it is deleted, whatever becomes of the daemon.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListFunctions(self, request, context):
-        """Lists all functions by name.
+        """Lists all functions, ordered by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFunction(self, request, context):
-        """Deletes a function.
+        """Deletes a function. Calls that run are answered to their end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,7 +96,8 @@ class FunctionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def MapFunction(self, request, context):
-        """Calls a function with many arguments, side by side, each answered as it ends.
+        """Calls a function with many arguments, side by side, each answered as it ends. Whether all of them fit is found before any
+        runs. If a call fails later, the map ends with its error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,7 +140,7 @@ def add_FunctionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FunctionService:
-    """Defines functions, keeps their bodies hot, and calls them.
+    """Defines functions, keeps their bodies hot, and calls them. A call leaves nothing behind.
     """
 
     @staticmethod

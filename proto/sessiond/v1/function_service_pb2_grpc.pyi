@@ -27,41 +27,49 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class FunctionServiceStub:
-    """Defines functions, keeps their bodies hot, and calls them."""
+    """Defines functions, keeps their bodies hot, and calls them. A call leaves nothing behind."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FunctionServiceAsyncStub: ...
     DefineFunction: _grpc.UnaryUnaryMultiCallable[_function_service_pb2.DefineFunctionRequest, _function_service_pb2.DefineFunctionResponse]
-    """Defines a function, or replaces the one of the same name."""
+    """Defines a function, or replaces the one of the same name, and computes its body. To define it as it is does nothing. It
+    stays until it is deleted, whatever becomes of the daemon.
+    """
     ListFunctions: _grpc.UnaryUnaryMultiCallable[_function_service_pb2.ListFunctionsRequest, _function_service_pb2.ListFunctionsResponse]
-    """Lists all functions by name."""
+    """Lists all functions, ordered by name."""
     DeleteFunction: _grpc.UnaryUnaryMultiCallable[_function_service_pb2.DeleteFunctionRequest, _function_service_pb2.DeleteFunctionResponse]
-    """Deletes a function."""
+    """Deletes a function. Calls that run are answered to their end."""
     CallFunction: _grpc.UnaryStreamMultiCallable[_function_service_pb2.CallFunctionRequest, _function_service_pb2.CallFunctionResponse]
     """Calls a function with one argument."""
     MapFunction: _grpc.UnaryStreamMultiCallable[_function_service_pb2.MapFunctionRequest, _function_service_pb2.MapFunctionResponse]
-    """Calls a function with many arguments, side by side, each answered as it ends."""
+    """Calls a function with many arguments, side by side, each answered as it ends. Whether all of them fit is found before any
+    runs. If a call fails later, the map ends with its error.
+    """
 
 @_typing.type_check_only
 class FunctionServiceAsyncStub(FunctionServiceStub):
-    """Defines functions, keeps their bodies hot, and calls them."""
+    """Defines functions, keeps their bodies hot, and calls them. A call leaves nothing behind."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     DefineFunction: _aio.UnaryUnaryMultiCallable[_function_service_pb2.DefineFunctionRequest, _function_service_pb2.DefineFunctionResponse]  # type: ignore[assignment]
-    """Defines a function, or replaces the one of the same name."""
+    """Defines a function, or replaces the one of the same name, and computes its body. To define it as it is does nothing. It
+    stays until it is deleted, whatever becomes of the daemon.
+    """
     ListFunctions: _aio.UnaryUnaryMultiCallable[_function_service_pb2.ListFunctionsRequest, _function_service_pb2.ListFunctionsResponse]  # type: ignore[assignment]
-    """Lists all functions by name."""
+    """Lists all functions, ordered by name."""
     DeleteFunction: _aio.UnaryUnaryMultiCallable[_function_service_pb2.DeleteFunctionRequest, _function_service_pb2.DeleteFunctionResponse]  # type: ignore[assignment]
-    """Deletes a function."""
+    """Deletes a function. Calls that run are answered to their end."""
     CallFunction: _aio.UnaryStreamMultiCallable[_function_service_pb2.CallFunctionRequest, _function_service_pb2.CallFunctionResponse]  # type: ignore[assignment]
     """Calls a function with one argument."""
     MapFunction: _aio.UnaryStreamMultiCallable[_function_service_pb2.MapFunctionRequest, _function_service_pb2.MapFunctionResponse]  # type: ignore[assignment]
-    """Calls a function with many arguments, side by side, each answered as it ends."""
+    """Calls a function with many arguments, side by side, each answered as it ends. Whether all of them fit is found before any
+    runs. If a call fails later, the map ends with its error.
+    """
 
 class FunctionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Defines functions, keeps their bodies hot, and calls them."""
+    """Defines functions, keeps their bodies hot, and calls them. A call leaves nothing behind."""
 
     @_abc_1.abstractmethod
     def DefineFunction(
@@ -69,7 +77,9 @@ class FunctionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _function_service_pb2.DefineFunctionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_function_service_pb2.DefineFunctionResponse, _abc.Awaitable[_function_service_pb2.DefineFunctionResponse]]:
-        """Defines a function, or replaces the one of the same name."""
+        """Defines a function, or replaces the one of the same name, and computes its body. To define it as it is does nothing. It
+        stays until it is deleted, whatever becomes of the daemon.
+        """
 
     @_abc_1.abstractmethod
     def ListFunctions(
@@ -77,7 +87,7 @@ class FunctionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _function_service_pb2.ListFunctionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_function_service_pb2.ListFunctionsResponse, _abc.Awaitable[_function_service_pb2.ListFunctionsResponse]]:
-        """Lists all functions by name."""
+        """Lists all functions, ordered by name."""
 
     @_abc_1.abstractmethod
     def DeleteFunction(
@@ -85,7 +95,7 @@ class FunctionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _function_service_pb2.DeleteFunctionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_function_service_pb2.DeleteFunctionResponse, _abc.Awaitable[_function_service_pb2.DeleteFunctionResponse]]:
-        """Deletes a function."""
+        """Deletes a function. Calls that run are answered to their end."""
 
     @_abc_1.abstractmethod
     def CallFunction(
@@ -101,6 +111,8 @@ class FunctionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _function_service_pb2.MapFunctionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_function_service_pb2.MapFunctionResponse], _abc.AsyncIterator[_function_service_pb2.MapFunctionResponse]]:
-        """Calls a function with many arguments, side by side, each answered as it ends."""
+        """Calls a function with many arguments, side by side, each answered as it ends. Whether all of them fit is found before any
+        runs. If a call fails later, the map ends with its error.
+        """
 
 def add_FunctionServiceServicer_to_server(servicer: FunctionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

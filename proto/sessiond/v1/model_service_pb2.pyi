@@ -501,6 +501,7 @@ class Activity(_message.Message):
     ENGINE_RESTARTS_FIELD_NUMBER: _builtins.int
     MEMORY_TIER_BYTES_FIELD_NUMBER: _builtins.int
     DISK_FIELD_NUMBER: _builtins.int
+    COMPUTED_TOKENS_FIELD_NUMBER: _builtins.int
     uptime_ms: _builtins.float
     """Since the daemon began."""
     sessions: _builtins.int
@@ -535,6 +536,8 @@ class Activity(_message.Message):
     """Engines that were started again after that."""
     memory_tier_bytes: _builtins.int
     """Bytes of KV that are kept in memory beside the cells."""
+    computed_tokens: _builtins.int
+    """Tokens that engines computed, whatever for."""
     @_builtins.property
     def first_tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___FirstTokens]:
         """One for each kind of which there were turns."""
@@ -565,10 +568,11 @@ class Activity(_message.Message):
         engine_restarts: _builtins.int = ...,
         memory_tier_bytes: _builtins.int = ...,
         disk: Global___DiskTier | None = ...,
+        computed_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_sessions", b"busy_sessions", "disk", b"disk", "dropped_tokens", b"dropped_tokens", "engine_deaths", b"engine_deaths", "engine_restarts", b"engine_restarts", "failed_turns", b"failed_turns", "first_tokens", b"first_tokens", "generated_tokens", b"generated_tokens", "keep_hot_tokens", b"keep_hot_tokens", "memory_tier_bytes", b"memory_tier_bytes", "prefilled_tokens", b"prefilled_tokens", "queue_length", b"queue_length", "queue_wait_ms", b"queue_wait_ms", "restored_tokens", b"restored_tokens", "reused_tokens", b"reused_tokens", "sessions", b"sessions", "superseded_tokens", b"superseded_tokens", "turns", b"turns", "uptime_ms", b"uptime_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_sessions", b"busy_sessions", "computed_tokens", b"computed_tokens", "disk", b"disk", "dropped_tokens", b"dropped_tokens", "engine_deaths", b"engine_deaths", "engine_restarts", b"engine_restarts", "failed_turns", b"failed_turns", "first_tokens", b"first_tokens", "generated_tokens", b"generated_tokens", "keep_hot_tokens", b"keep_hot_tokens", "memory_tier_bytes", b"memory_tier_bytes", "prefilled_tokens", b"prefilled_tokens", "queue_length", b"queue_length", "queue_wait_ms", b"queue_wait_ms", "restored_tokens", b"restored_tokens", "reused_tokens", b"reused_tokens", "sessions", b"sessions", "superseded_tokens", b"superseded_tokens", "turns", b"turns", "uptime_ms", b"uptime_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

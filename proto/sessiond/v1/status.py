@@ -45,7 +45,9 @@ class _Row:
 
 def _overflow(received: _Received) -> errors.SessiondError:
     told = received.detail(errors_pb2.ContextOverflow)
-    return errors.ContextOverflow(told.stage, told.resident_tokens, told.additional_tokens, told.num_ctx)
+    return errors.ContextOverflow(
+        told.stage, told.resident_tokens, told.additional_tokens, told.num_ctx, told.arguments
+    )
 
 
 def _mismatch(received: _Received) -> errors.SessiondError:
@@ -73,6 +75,9 @@ _TABLE: dict[type[errors.SessiondError], _Row] = {
     errors.UnsupportedFeature: _Row(grpc.StatusCode.UNIMPLEMENTED, _unsupported),
     errors.SessionNotFound: _Row(
         grpc.StatusCode.NOT_FOUND, lambda told: errors.SessionNotFound(told.metadata.get("name", ""))
+    ),
+    errors.FunctionNotFound: _Row(
+        grpc.StatusCode.NOT_FOUND, lambda told: errors.FunctionNotFound(told.metadata.get("name", ""))
     ),
     errors.SessionClosed: _Row(
         grpc.StatusCode.FAILED_PRECONDITION,
@@ -105,6 +110,7 @@ def detail_of(error: errors.SessiondError) -> Message | None:
                 resident_tokens=error.resident_tokens,
                 additional_tokens=error.additional_tokens,
                 num_ctx=error.num_ctx,
+                arguments=error.arguments,
             )
         case errors.ManifestMismatch():
             return errors_pb2.ManifestMismatch(

@@ -28,7 +28,7 @@ def reading(disk: wire.DiskTold | None = DISK) -> Reading:
         sessions=Counter(ready=2, busy=1),
         engines=1,
         engines_waiting=1,
-        engine=tallied(*range(1, 11), disk=disk),
+        engine=tallied(*range(1, 12), disk=disk),
         cells=100,
         cells_bytes=1000,
         cells_free_bytes=2000,

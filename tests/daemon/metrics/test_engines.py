@@ -99,7 +99,7 @@ async def test_one_that_hangs_counts_with_what_it_said_last(
 
 
 async def test_disks_add_up_and_their_totals_stay() -> None:
-    told = tallied(*[0] * 10, disk=DISK)
+    told = tallied(*[0] * 11, disk=DISK)
     total = engines._sum(told, told).disk
     assert total is not None and total.entries == 4 and total.set_aside == 28
     assert total.limit == DISK.limit, "they share it"
@@ -107,4 +107,4 @@ async def test_disks_add_up_and_their_totals_stay() -> None:
     assert kept is not None
     assert (kept.open, kept.entries, kept.bytes, kept.limit, kept.waiting_bytes) == (0,) * 5
     assert (kept.kv_bytes, kept.set_aside) == (6, 14)
-    assert engines._sum(told, tallied(*[0] * 10)).disk == told.disk
+    assert engines._sum(told, tallied(*[0] * 11)).disk == told.disk

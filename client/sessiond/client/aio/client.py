@@ -195,10 +195,16 @@ class AsyncClient:
         *,
         config: config_pb2.DecodeConfig | None = None,
         examples: Iterable[tuple[str, str]] = (),
+        model: str = "",
+        session_config: config_pb2.Config | None = None,
         timeout: float | None = None,
     ) -> function_service_pb2.Function:
-        """Define a function, or replace the one of this name. `examples` are arguments with their values."""
-        return await self._link.unary(functions.define_function(name, body, config, examples), timeout)
+        """Define a function, or replace the one of this name. `examples` are arguments with their values; `session_config`
+        is what it runs with, as of a session.
+        """
+        return await self._link.unary(
+            functions.define_function(name, body, config, examples, model, session_config), timeout
+        )
 
     async def functions(self, *, timeout: float | None = None) -> list[function_service_pb2.Function]:
         """All functions, by name."""

@@ -14,10 +14,23 @@ _SERVICE: Final = "/sessiond.v1.FunctionService"
 
 
 def define_function(
-    name: str, body: str, config: config_pb2.DecodeConfig | None, examples: Iterable[tuple[str, str]]
+    name: str,
+    body: str,
+    config: config_pb2.DecodeConfig | None,
+    examples: Iterable[tuple[str, str]],
+    model: str,
+    session_config: config_pb2.Config | None,
 ) -> Unary[pb.Function]:
     shown = [made(pb.FunctionExample, argument=argument, value=value) for argument, value in examples]
-    request = made(pb.DefineFunctionRequest, name=name, body=body, config=config, examples=shown)
+    request = made(
+        pb.DefineFunctionRequest,
+        name=name,
+        body=body,
+        config=config,
+        examples=shown,
+        model=model,
+        session_config=session_config,
+    )
     return unary(f"{_SERVICE}/DefineFunction", request, pb.DefineFunctionResponse, lambda told: told.function)
 
 

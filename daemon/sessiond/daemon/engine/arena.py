@@ -65,8 +65,10 @@ class Arena(Protocol):
         """How fast it computes and restores."""
         ...
 
-    def open(self, branch: str, parent: str | None = None) -> None:
-        """A new branch, empty or where another one stands."""
+    def open(self, branch: str, parent: str | None = None, keeps: int | None = None) -> None:
+        """A new branch, empty or where another one stands. Of one that `keeps` so many tokens, from the first, no more
+        outlive it.
+        """
         ...
 
     def close(self, branch: str) -> None:

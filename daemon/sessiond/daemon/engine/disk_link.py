@@ -117,7 +117,8 @@ class WriteBehind:
         tier, space = self._link.tier, self._link.space
         nodes = [node for node in self._tree.root.below() if node.parent is not None]
         for leaf in sorted((n for n in nodes if n.resident and n.is_leaf), key=lambda n: -n.last_used):
-            yield from (_Piece(leaf, run) for run in tier.missing(space, leaf.way()))
+            way = leaf.way()[: self._tree.lasting(leaf)]
+            yield from (_Piece(leaf, run) for run in tier.missing(space, way))
         for node in sorted((n for n in nodes if n.kept), key=lambda n: n.end):
             run = tier.edge(space, node.way(), node.end - len(node.tokens))
             if run is not None:

@@ -196,10 +196,12 @@ class Engine:
         kv_limit: int = 0,
         workspace: str = "",
         apart: bool = False,
+        keeps: int | None = None,
     ) -> wire.Opened:
         """A branch in an arena, which is made if it is new; see `wire.Open`."""
+        command_id = self._process.next_id()
         answer = await self._process.ask(
-            wire.Open(self._process.next_id(), branch, arena, settings, parent, kv_limit, workspace, apart)
+            wire.Open(command_id, branch, arena, settings, parent, kv_limit, workspace, apart, keeps)
         )
         assert isinstance(answer, wire.Opened)
         return answer

@@ -93,9 +93,9 @@ class KvArena:
         """Grows whenever KV of a branch may have moved without it."""
         return self._tree.moves
 
-    def open(self, branch: str, parent: str | None = None) -> None:
+    def open(self, branch: str, parent: str | None = None, keeps: int | None = None) -> None:
         """See `Arena.open`."""
-        self._tree.open(branch, parent)
+        self._tree.open(branch, parent, keeps)
 
     def close(self, branch: str) -> None:
         """See `Arena.close`."""
@@ -298,6 +298,7 @@ class KvArena:
     def _settle(self, wish: Compute, run: Run) -> None:
         """Take over what was computed: all of it, or the micro-batches before an abort."""
         done = self._context.end(run.sequence) - run.position
+        self._tree.computed(max(0, done))
         if done <= 0:
             self._tree.release(wish.branch)
         else:
@@ -363,7 +364,7 @@ class KvArena:
         self._tree = self._reach.tree = self._new_tree()
         self._tree.moves = old.moves + 1
         for branch in old.tips:
-            self._tree.open(branch)
+            self._tree.open(branch, keeps=old.keeps.get(branch))
 
     def shut(self) -> None:
         """See `Arena.shut`."""

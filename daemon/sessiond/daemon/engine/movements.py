@@ -1,4 +1,4 @@
-"""How many tokens' KV moved between the tiers of an engine."""
+"""How many tokens' KV an engine computed, and how many moved between its tiers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class Movements:
     """In tokens, since the engine began. Counted in the loop's thread; any may read."""
 
+    computed: int = 0
+    """Into the cells, also those that were there already."""
     kept: int = 0
     """From the cells to memory."""
     dropped: int = 0

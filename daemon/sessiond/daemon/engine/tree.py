@@ -52,6 +52,8 @@ class TokenTree:
     ) -> None:
         self.root = Node([], None, 0)
         self.tips: dict[str, Node] = {}
+        self.keeps: dict[str, int] = {}
+        """Of a passing branch, how many tokens from the first outlive it: what it computes beyond is of use to nobody else."""
         self.moves = 0
         """Counts how often KV of a branch may have moved without it."""
         self.growth = 0
@@ -64,13 +66,18 @@ class TokenTree:
 
     # What stands.
 
-    def open(self, branch: str, parent: str | None = None) -> None:
-        """A new branch, at the root or where another one stands."""
+    def open(self, branch: str, parent: str | None = None, keeps: int | None = None) -> None:
+        """A new branch, at the root or where another one stands. One that `keeps` so many tokens is passing."""
+        if keeps is not None:
+            self.keeps[branch] = keeps
         self._move(branch, self.root if parent is None else self.tips[parent])
 
     def close(self, branch: str) -> None:
-        """Forget a branch. What it held stays until its room is needed."""
-        self.tips.pop(branch).tips.discard(branch)
+        """Forget a branch. What it held stays until its room is needed; of a passing one no more than it keeps."""
+        tip, keeps = self.tips.pop(branch), self.keeps.pop(branch, None)
+        tip.tips.discard(branch)
+        while keeps is not None and tip.end > keeps and not tip.tips and not tip.children:
+            tip = self._cut_off(tip, keeps)
 
     def length(self, branch: str) -> int:
         """Tokens that the branch holds."""
@@ -98,6 +105,13 @@ class TokenTree:
         """How many of these tokens, from the first, are in the backend's cells. Changes nothing."""
         node, inside = self._find(tokens)
         return node.end - len(node.tokens) + inside
+
+    def lasting(self, leaf: Node) -> int:
+        """How many tokens on the way to a leaf outlive the branches that stand at its end."""
+        if not leaf.tips or not leaf.tips <= self.keeps.keys():
+            return leaf.end
+        held = next((node.end for node in leaf.path() if not node.tips <= self.keeps.keys()), 0)
+        return min(leaf.end, max(held, *(self.keeps[branch] for branch in leaf.tips)))
 
     # What moves.
 
@@ -179,6 +193,10 @@ class TokenTree:
         self.cells.used += len(tokens)
         self.growth += 1
         self._touch(self.tips[branch])
+
+    def computed(self, count: int) -> None:
+        """So many tokens were computed, whatever became of them."""
+        self._tier.movements.computed += count
 
     def release(self, branch: str) -> None:
         """Take back an `extend`: whatever was computed there is dropped."""
@@ -363,6 +381,23 @@ class TokenTree:
         else:
             self._tier.movements.dropped += used - self.cells.used
             self.discard(leaf)
+
+    def _cut_off(self, node: Node, keeps: int) -> Node:
+        """Forget a node that nobody holds, or its tokens beyond `keeps`; the one above it, or the root if there is no more to
+        forget.
+        """
+        start = node.end - len(node.tokens)
+        if start < keeps:
+            if not self._cuts:
+                return self.root
+            node.split(keeps - start)
+        above, used, left = node.above, self.cells.used, True
+        if node.resident:
+            left = self._leave(node)
+        if left:
+            self.discard(node)
+        self._tier.movements.dropped += used - self.cells.used
+        return above if left else self.root
 
     def _saved(self, leaf: Node) -> bytes:
         """The leaf's KV for memory, empty where it is not to be kept or cannot be."""

@@ -206,6 +206,7 @@ class Worker:
             forgotten_tokens=moved.forgotten,
             restored_tokens=moved.restored,
             fetched_tokens=moved.fetched,
+            computed_tokens=moved.computed,
             memory_tier=self._tier.used,
             disk=self._arenas.disk_told(),
         )

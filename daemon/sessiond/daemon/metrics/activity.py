@@ -35,6 +35,7 @@ def activity(now: Reading) -> pb.Activity:
         engine_deaths=background.engine_deaths,
         engine_restarts=background.engine_restarts,
         memory_tier_bytes=engine.memory_tier,
+        computed_tokens=engine.computed_tokens,
         disk=None if engine.disk is None else _disk(engine.disk),
     )
 

@@ -13,8 +13,11 @@ from sessiond.daemon.engine.process import EngineDied, EngineFailed
 PATIENCE_S = 1.0
 """How long an engine may take to answer. One that hangs counts with what it said last."""
 
-_NOTHING = wire.Tallied(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-_TOTALS = ("kept_tokens", "dropped_tokens", "forgotten_tokens", "restored_tokens", "fetched_tokens")
+_NOTHING = wire.Tallied(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+_TOTALS = (
+    *("kept_tokens", "dropped_tokens", "forgotten_tokens", "restored_tokens", "fetched_tokens"),
+    "computed_tokens",
+)
 _DISK_TOTALS = (
     *("kv_bytes", "file_bytes", "written", "read", "missed", "damaged", "evicted", "dropped"),
     "set_aside",

@@ -10,6 +10,7 @@ RESTORED = "restored"
 EDITED = "edited"
 CONTINUED = "continued"
 UNKNOWN = "unknown"
+CALLED = "called"
 
 KINDS = {
     COLD: "nothing of the prefix was there",
@@ -18,6 +19,7 @@ KINDS = {
     EDITED: "a part of the prefix was there, and the rest was computed",
     CONTINUED: "no prefix was asked for: the answer goes on from what the session is",
     UNKNOWN: "the backend does not say what it reused",
+    CALLED: "a call of a function, whose body is hot",
 }
 """Every kind, and what it means."""
 

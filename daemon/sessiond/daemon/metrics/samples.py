@@ -46,6 +46,7 @@ def _of_engines(told: wire.Tallied) -> Iterator[Sample]:
         yield "sessiond_engine_jobs", (rank,), jobs
     yield "sessiond_queue_length", (), told.waiting
     yield "sessiond_memory_tier_bytes", (), told.memory_tier
+    yield "sessiond_computed_tokens_total", (), told.computed_tokens
     yield "sessiond_evicted_tokens_total", ("cells", "memory"), told.kept_tokens
     yield "sessiond_evicted_tokens_total", ("cells", "nowhere"), told.dropped_tokens
     yield "sessiond_evicted_tokens_total", ("memory", "nowhere"), told.forgotten_tokens

@@ -81,6 +81,11 @@ METRICS = (
     Metric("sessiond_memory_tier_bytes", "gauge", "Bytes of KV that are kept in memory beside the cells."),
     Metric("sessiond_memory_tier_limit_bytes", "gauge", "Bytes that each engine may keep there."),
     Metric(
+        "sessiond_computed_tokens_total",
+        "counter",
+        "Tokens that engines computed, whatever for: prefixes, suffixes, answers, arguments of functions.",
+    ),
+    Metric(
         "sessiond_evicted_tokens_total",
         "counter",
         "Tokens whose KV left a tier: from cells to memory, from cells or memory to nowhere.",

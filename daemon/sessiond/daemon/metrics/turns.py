@@ -13,15 +13,22 @@ from typing import Any
 import grpc
 
 from sessiond.daemon.histogram import QUICK_S, SLOW_S, Histogram
-from sessiond.daemon.metrics.kinds import KINDS, kind_of
-from sessiond.v1 import context_pb2, session_service_pb2
+from sessiond.daemon.metrics.kinds import CALLED, KINDS, kind_of
+from sessiond.v1 import context_pb2, function_service_pb2, session_service_pb2
 from sessiond.v1.errors import SessiondError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-_SERVICE = session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
-METHODS = ("EnsurePrefix", "PrefillSuffix", "Decode", "Complete", "Score")
-"""The rpcs that are turns."""
+_METHODS = {
+    session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name: (
+        *("EnsurePrefix", "PrefillSuffix", "Decode", "Complete", "Score"),
+    ),
+    function_service_pb2.DESCRIPTOR.services_by_name["FunctionService"].full_name: (
+        *("DefineFunction", "CallFunction", "MapFunction"),
+    ),
+}
+METHODS = tuple(method for methods in _METHODS.values() for method in methods)
+"""The rpcs that are turns: of sessions, and what functions do in one of theirs."""
 
 
 @dataclass(slots=True)
@@ -77,6 +84,11 @@ class _Turn:
                 self._saw_chunk(answer.chunk)
             case session_service_pb2.CompleteResponse():
                 self._saw_part(answer)
+            case function_service_pb2.CallFunctionResponse():
+                self._saw_chunk(answer.chunk, CALLED)
+            case function_service_pb2.MapFunctionResponse():
+                self._counts.generated_tokens += len(answer.token_ids)
+                self._waited(answer.summary.timings)
             case _:
                 pass
 
@@ -92,10 +104,10 @@ class _Turn:
             case _:
                 pass
 
-    def _saw_chunk(self, chunk: context_pb2.StreamChunk) -> None:
+    def _saw_chunk(self, chunk: context_pb2.StreamChunk, kind: str = "") -> None:
         if chunk.token_ids and not self._answers:
             self._answers = True
-            self._counts.first_token[kind_of(self._prefix)].add(time.monotonic() - self._began)
+            self._counts.first_token[kind or kind_of(self._prefix)].add(time.monotonic() - self._began)
         self._counts.generated_tokens += len(chunk.token_ids)
         if chunk.HasField("summary"):
             self._waited(chunk.summary.timings)
@@ -118,7 +130,7 @@ class TurnObserver(grpc.aio.ServerInterceptor):
         """Wrap the handler of a turn."""
         handler = await continuation(handler_call_details)
         service, _, method = handler_call_details.method.removeprefix("/").partition("/")
-        if handler is None or service != _SERVICE or method not in METHODS:
+        if handler is None or method not in _METHODS.get(service, ()):
             return handler
         made: Any
         if handler.response_streaming:

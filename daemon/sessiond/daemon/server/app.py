@@ -15,11 +15,14 @@ from grpc_reflection.v1alpha import reflection
 from sessiond.daemon.catalog import ModelCatalog
 from sessiond.daemon.engine.measured import Measurements
 from sessiond.daemon.engine.memory import KvMemory
+from sessiond.daemon.functions.registry import FunctionRegistry
+from sessiond.daemon.functions.shelf import Shelf
 from sessiond.daemon.metrics.endpoint import metrics_endpoint
 from sessiond.daemon.metrics.meter import Meter
 from sessiond.daemon.metrics.turns import TurnObserver
-from sessiond.daemon.server import not_yet
+from sessiond.daemon.server import function_proto
 from sessiond.daemon.server.boundary import Boundary
+from sessiond.daemon.server.function_servicer import FunctionServicer
 from sessiond.daemon.server.gate import Limits
 from sessiond.daemon.server.listen import unix_target
 from sessiond.daemon.server.model_servicer import ModelServicer
@@ -33,6 +36,7 @@ from sessiond.daemon.sessions.snapshot import Snapshots
 from sessiond.daemon.settings import Settings
 from sessiond.v1 import (
     function_service_pb2,
+    function_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
     session_service_pb2,
@@ -76,6 +80,12 @@ class App:
             else None,
             ledger=Ledger(settings.state_dir / "sessions.db"),
         )
+        self._functions = FunctionRegistry(
+            self._registry,
+            Shelf(settings.state_dir / "functions"),
+            function_proto.decoding,
+            function_proto.read,
+        )
         self._meter = Meter(self._registry, version("sessiond"))
         self.boundary = Boundary(settings.token, version("sessiond"), _limits(settings))
         self._health = health.aio.HealthServicer()
@@ -92,6 +102,7 @@ class App:
         if tcp is not None:
             log.info("daemon.tcp", port=tcp.open(server), tls=tcp.credentials is not None)
         self._registry.recall()  # before anybody can open what is about to come back
+        self._functions.recall()
         await server.start()
         self._settings.socket.chmod(0o600)
         loop = asyncio.get_running_loop()
@@ -133,7 +144,9 @@ class App:
         workspace_service_pb2_grpc.add_WorkspaceServiceServicer_to_server(
             WorkspaceServicer(self._registry), server
         )
-        server.add_generic_rpc_handlers(not_yet.handlers())
+        function_service_pb2_grpc.add_FunctionServiceServicer_to_server(
+            FunctionServicer(self._functions), server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server
@@ -167,6 +180,7 @@ class App:
         """Those whose models have to be loaded, and whatever could not be made at the first attempt."""
         await asyncio.wait({first})
         await self._registry.revive()
+        await self._functions.stand_up()
 
     async def _end(self, server: grpc.aio.Server) -> None:
         """Let running turns end, within bounds; refuse new ones."""
@@ -175,6 +189,7 @@ class App:
         self._registry.begin_to_end()
         await server.stop(self._settings.stop_grace_s)
         await self._registry.stop()
+        self._functions.close()
         log.info("daemon.stopped")
 
     async def _say(self, status: int) -> None:

@@ -26,6 +26,7 @@ log = structlog.get_logger("sessiond.rpc")
 
 OURS = "/sessiond.v1."
 HEALTH = "/grpc.health."
+FUNCTIONS = "/sessiond.v1.FunctionService/"
 VERSION_KEY = "sessiond-version"
 MAX_MESSAGE = 2000
 """Characters of an error's sentence that travel. Headers have a limit, and a sentence needs no more."""
@@ -149,7 +150,8 @@ class Boundary(grpc.aio.ServerInterceptor):
     async def _served(self, method: str, handler: Any, context: Context) -> Any:
         with self.gate.call():
             request = await received(context, self._stall_s)
-            note(session=getattr(request, "name", "") or None)
+            subject = "function" if method.startswith(FUNCTIONS) else "session"
+            note(**{subject: getattr(request, "name", "") or None})
             with self._turn(method, request):
                 if handler.response_streaming:
                     return await write_all(handler.unary_stream(request, context), context, self._stall_s)

@@ -19,7 +19,7 @@ from sessiond.daemon.server.fields import MAX_NAME, Fields, folder
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.open_request import OpenRequest
 from sessiond.daemon.sessions.segments import MAX_SEGMENTS, faults
-from sessiond.daemon.sessions.session import DecodeRequest
+from sessiond.daemon.sessions.session import MAX_SEED, DecodeRequest
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.suffix import MAX_ROLES, MessageInput, SuffixRequest
 from sessiond.daemon.workspace.segment import Segment
@@ -30,8 +30,6 @@ MAX_LOGPROBS = 20
 MAX_CONTINUATIONS = 1 << 10
 MAX_CONTINUATION = 1 << 20
 """Bytes of UTF-8 in one of them."""
-MAX_SEED = (1 << 32) - 2
-"""The backend keeps the last 32-bit number for "random"."""
 _FLASH = {
     config_pb2.FLASH_ATTN_UNSPECIFIED: None,
     config_pb2.FLASH_ATTN_ON: True,
@@ -52,32 +50,33 @@ def open_request(request: session_service_pb2.OpenSessionRequest) -> OpenRequest
     root = fields.absolute("workspace_root", request.workspace_root)
     model = fields.text("model", request.model, 4096)
     key = fields.text("key", request.key, MAX_NAME)
-    config = _config(fields, request.config)
+    config = session_config(fields, request.config)
     fields.done()
     return OpenRequest(None if root is None else folder(root), model, key, config)
 
 
-def _config(fields: Fields, config: config_pb2.Config) -> SessionConfig:
+def session_config(fields: Fields, config: config_pb2.Config, at: str = "config") -> SessionConfig:
+    """The settings that stand in the field `at`. What is wrong with them is noted there."""
     for name in ("num_ctx", "num_batch", "num_ubatch"):
-        fields.count(f"config.{name}", getattr(config, name))
+        fields.count(f"{at}.{name}", getattr(config, name))
     for name in ("num_threads", "num_threads_batch"):
-        fields.count(f"config.{name}", getattr(config, name), most=4 * (os.cpu_count() or 1) + 64)
-    fields.count("config.num_gpu_layers", config.num_gpu_layers, most=1 << 16)
-    fields.count("config.main_gpu", config.main_gpu, most=1 << 10)
+        fields.count(f"{at}.{name}", getattr(config, name), most=4 * (os.cpu_count() or 1) + 64)
+    fields.count(f"{at}.num_gpu_layers", config.num_gpu_layers, most=1 << 16)
+    fields.count(f"{at}.main_gpu", config.main_gpu, most=1 << 10)
     if len(config.tensor_split) > 128:
-        fields.refuse("config.tensor_split", "has more than 128 entries")
+        fields.refuse(f"{at}.tensor_split", "has more than 128 entries")
     for index, share in enumerate(config.tensor_split[:128]):
-        fields.number(f"config.tensor_split[{index}]", share, 0.0, 1e6)
+        fields.number(f"{at}.tensor_split[{index}]", share, 0.0, 1e6)
     if len(config.lora) > 16:
-        fields.refuse("config.lora", "has more than 16 entries")
-    fields.number("config.rope_freq_base", config.rope_freq_base, 0.0, 1e12)
-    fields.number("config.rope_freq_scale", config.rope_freq_scale, 0.0, 1e6)
+        fields.refuse(f"{at}.lora", "has more than 16 entries")
+    fields.number(f"{at}.rope_freq_base", config.rope_freq_base, 0.0, 1e12)
+    fields.number(f"{at}.rope_freq_scale", config.rope_freq_scale, 0.0, 1e6)
     for name in ("kv_cache_type", "prompt_format", "prompt_template_digest"):
-        fields.text(f"config.{name}", getattr(config, name), MAX_NAME)
+        fields.text(f"{at}.{name}", getattr(config, name), MAX_NAME)
     if config.flash_attn not in _FLASH:
-        fields.refuse("config.flash_attn", f"{config.flash_attn} is not a value of FlashAttn")
+        fields.refuse(f"{at}.flash_attn", f"{config.flash_attn} is not a value of FlashAttn")
     if config.split_mode not in _SPLIT:
-        fields.refuse("config.split_mode", f"{config.split_mode} is not a value of SplitMode")
+        fields.refuse(f"{at}.split_mode", f"{config.split_mode} is not a value of SplitMode")
     return SessionConfig(
         model=ModelSettings(
             num_gpu_layers=config.num_gpu_layers if config.HasField("num_gpu_layers") else None,
@@ -86,7 +85,9 @@ def _config(fields: Fields, config: config_pb2.Config) -> SessionConfig:
             split_mode=_SPLIT.get(config.split_mode, ""),
             use_mmap=config.use_mmap if config.HasField("use_mmap") else True,
             use_mlock=config.use_mlock,
-            loras=tuple(_lora(fields, index, lora) for index, lora in enumerate(config.lora[:16])),
+            loras=tuple(
+                _lora(fields, f"{at}.lora[{index}]", lora) for index, lora in enumerate(config.lora[:16])
+            ),
         ),
         context=ContextSettings(
             num_ctx=config.num_ctx,
@@ -106,11 +107,11 @@ def _config(fields: Fields, config: config_pb2.Config) -> SessionConfig:
     )
 
 
-def _lora(fields: Fields, index: int, lora: config_pb2.Lora) -> LoraSettings:
-    path = fields.absolute(f"config.lora[{index}].path", lora.path)
+def _lora(fields: Fields, at: str, lora: config_pb2.Lora) -> LoraSettings:
+    path = fields.absolute(f"{at}.path", lora.path)
     if path is None:
-        fields.refuse(f"config.lora[{index}].path", "is empty")
-    scale = fields.number(f"config.lora[{index}].scale", lora.scale, -100.0, 100.0)
+        fields.refuse(f"{at}.path", "is empty")
+    scale = fields.number(f"{at}.scale", lora.scale, -100.0, 100.0)
     return LoraSettings(lora.path, scale or 1.0)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import AsyncGenerator
-from typing import Any, cast
+from typing import Any
 
 import grpc
 
 from sessiond.daemon.server import from_proto, to_proto
 from sessiond.daemon.server.boundary import note
 from sessiond.daemon.server.fields import Fields
+from sessiond.daemon.server.turns import note_chunk, spent_by
 from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.sessions.scoring import score
 from sessiond.daemon.sessions.session import Session
@@ -70,7 +70,7 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         self, request: pb.EnsurePrefixRequest, context: Context
     ) -> pb.EnsurePrefixResponse:
         """See the contract."""
-        spent = _spent(context)
+        spent = spent_by(context)
         session = self._live(request.name)
         status = await session.ensure_prefix(from_proto.prefix_request(request.prefix), spent)
         _note_prefix(status)
@@ -80,7 +80,7 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         self, request: pb.PrefillSuffixRequest, context: Context
     ) -> pb.PrefillSuffixResponse:
         """See the contract."""
-        spent = _spent(context)
+        spent = spent_by(context)
         session = self._live(request.name)
         status = await session.prefill_suffix(from_proto.suffix_request(request.suffix), spent)
         _note_suffix(status)
@@ -92,19 +92,19 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         self, request: pb.DecodeRequest, context: Context
     ) -> AsyncGenerator[pb.DecodeResponse, None]:
         """See the contract."""
-        spent = _spent(context)
+        spent = spent_by(context)
         session = self._live(request.name)
         asked = from_proto.decode_request(request.config, session.engine.facts)
         async with contextlib.aclosing(session.decode(asked, spent)) as chunks:
             async for chunk in chunks:
-                _note_chunk(chunk, spent)
+                note_chunk(chunk, spent)
                 yield pb.DecodeResponse(chunk=to_proto.chunk(chunk, spent))
 
     async def Complete(
         self, request: pb.CompleteRequest, context: Context
     ) -> AsyncGenerator[pb.CompleteResponse, None]:
         """See the contract."""
-        spent = _spent(context)
+        spent = spent_by(context)
         session = self._live(request.name)
         prefix = from_proto.prefix_request(request.prefix) if request.HasField("prefix") else None
         suffix = from_proto.suffix_request(request.suffix)
@@ -115,7 +115,7 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         """See the contract."""
-        spent = _spent(context)
+        spent = spent_by(context)
         session = self._live(request.name)
         found = await score(session, from_proto.score_texts(request), spent)
         note(continuations=len(found), scored_tokens=sum(len(one.token_ids) for one in found))
@@ -164,14 +164,6 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         return self._registry.get(name)
 
 
-def _spent(context: Context) -> Timings:
-    """The times of a request that came now."""
-    left = cast(
-        "float | None", context.time_remaining()
-    )  # its annotation forgets that there may be no deadline
-    return Timings(deadline=None if left is None else time.monotonic() + left)
-
-
 def _part(part: PrefixStatus | SuffixStatus | Chunk, spent: Timings) -> pb.CompleteResponse:
     match part:
         case PrefixStatus():
@@ -181,7 +173,7 @@ def _part(part: PrefixStatus | SuffixStatus | Chunk, spent: Timings) -> pb.Compl
             _note_suffix(part)
             return pb.CompleteResponse(suffix_status=to_proto.suffix_status(part))
         case Chunk():
-            _note_chunk(part, spent)
+            note_chunk(part, spent)
             return pb.CompleteResponse(chunk=to_proto.chunk(part, spent))
 
 
@@ -195,13 +187,3 @@ def _note_prefix(status: PrefixStatus) -> None:
 
 def _note_suffix(status: SuffixStatus) -> None:
     note(suffix_tokens=status.suffix_tokens, suffix_prefilled_tokens=status.prefilled_tokens)
-
-
-def _note_chunk(chunk: Chunk, spent: Timings) -> None:
-    if chunk.summary is not None:
-        note(
-            generated_tokens=chunk.summary.generated_tokens,
-            accepted_tokens=chunk.summary.accepted_tokens,
-            finish=chunk.summary.finish_reason,
-            first_token_ms=round(spent.first_token_ms, 2),
-        )

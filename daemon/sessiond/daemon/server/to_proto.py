@@ -27,7 +27,7 @@ from sessiond.daemon.sessions.manifest import Manifest, ManifestSegment
 from sessiond.daemon.sessions.miss import Miss
 from sessiond.daemon.sessions.scoring import Continuation
 from sessiond.daemon.sessions.session import Session
-from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Timings
+from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Summary, Timings
 from sessiond.v1 import config_pb2, context_pb2, model_service_pb2, session_service_pb2
 
 _STATES = {
@@ -118,14 +118,21 @@ def chunk(piece: Chunk, spent: Timings) -> context_pb2.StreamChunk:
         text=piece.text, token_ids=piece.token_ids, logprobs=map(token_logprobs, piece.scores)
     )
     if piece.summary is not None:
-        message.summary.finish_reason = _FINISHES[piece.summary.finish_reason]
-        message.summary.stop_string = piece.summary.stop_string
-        message.summary.generated_tokens = piece.summary.generated_tokens
-        message.summary.drafted_tokens = piece.summary.drafted_tokens
-        message.summary.accepted_tokens = piece.summary.accepted_tokens
-        message.summary.seed = piece.summary.seed
-        message.summary.timings.CopyFrom(timings(spent))
+        message.summary.CopyFrom(summary(piece.summary, spent))
     return message
+
+
+def summary(told: Summary, spent: Timings) -> context_pb2.DecodeSummary:
+    """How an answer ended."""
+    return context_pb2.DecodeSummary(
+        finish_reason=_FINISHES[told.finish_reason],
+        stop_string=told.stop_string,
+        generated_tokens=told.generated_tokens,
+        drafted_tokens=told.drafted_tokens,
+        accepted_tokens=told.accepted_tokens,
+        seed=told.seed,
+        timings=timings(spent),
+    )
 
 
 def token_logprobs(scores: Scores) -> context_pb2.TokenLogprobs:

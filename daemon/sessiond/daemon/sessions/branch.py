@@ -47,6 +47,7 @@ class Branch:
         *,
         is_open: bool = False,
         background: bool = False,
+        keeps: int | None = None,
     ) -> None:
         self.name = name
         self._home = home
@@ -54,6 +55,8 @@ class Branch:
         self._check = check
         """Raises if nothing is to be done on it any more."""
         self._background = background
+        self._keeps = keeps
+        """How many of its tokens outlive it; None for all."""
         self._on: Engine | None = None
         """Where it is open."""
         self._opening: asyncio.Task[None] | None = None
@@ -89,6 +92,7 @@ class Branch:
             *(home.memory, engine, self.name, home.arena, home.root, home.settings),
             background=self._background,
             apart=home.apart,
+            keeps=self._keeps,
         )
         if self._closed:
             await engine.close(self.name)

@@ -6,39 +6,33 @@ import asyncio
 import contextlib
 import secrets
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from dataclasses import replace
 
 import structlog
 
-from sessiond.adapters.base import ContextSettings
 from sessiond.daemon.engine.engine import Engine, Tiers
 from sessiond.daemon.engine.engine_key import EngineKey
 from sessiond.daemon.engine.foresight import Foresight
-from sessiond.daemon.engine.identity import digest_of
 from sessiond.daemon.engine.measured import Measurements
 from sessiond.daemon.engine.memory import KvMemory
 from sessiond.daemon.engine.pool import EnginePool
-from sessiond.daemon.engine.process import EngineDied, EngineFailed
+from sessiond.daemon.engine.process import EngineDied
 from sessiond.daemon.engine.seat import MODEL_CHANGED, Seat
 from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.content import Content, common
 from sessiond.daemon.sessions.events import engine_restarted
 from sessiond.daemon.sessions.failures import unavailable
-from sessiond.daemon.sessions.home import Home
+from sessiond.daemon.sessions.ground import Ground, take_ground
 from sessiond.daemon.sessions.ledger import Ledger, Remembered
-from sessiond.daemon.sessions.manifest import identify
 from sessiond.daemon.sessions.open_request import OpenRequest
-from sessiond.daemon.sessions.opening import drop, open_branch
+from sessiond.daemon.sessions.opening import drop
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.statuses import Report
 from sessiond.daemon.sessions.tally import Tally
 from sessiond.daemon.sessions.workspaces import Workspaces
 from sessiond.v1.errors import (
-    FieldMismatch,
-    ManifestMismatch,
     SessiondError,
     SessionFatal,
     SessionNotFound,
@@ -88,7 +82,9 @@ class SessionRegistry:
         self.pool = EnginePool(self._engine_stands, self._engine_died, tiers, measurements)
         self.pool.on_next = self._engine_restarted
         self.pool.on_other = self._model_changed
-        self.pool.stood_on = lambda: {session.home.seat.key for session in self._live()}
+        self.pool.stood_on = lambda: {seat.key for seat in self._seats()}
+        self.others_on: Callable[[], Iterable[Seat]] = lambda: ()
+        """The seats of what stands here beside sessions: functions."""
         self._is_ending = False
         self.foresight = Foresight(self.memory, self.pool.loaded, self.pool.tiers.memory)
 
@@ -98,6 +94,10 @@ class SessionRegistry:
 
     async def _engine_key(self, model: str, config: SessionConfig) -> EngineKey:
         return EngineKey(await self._resolve_model(model), config.model)
+
+    async def is_loaded(self, request: OpenRequest) -> bool:
+        """Whether the engine of a request stands. Raises InvalidInput, SessionUnavailable."""
+        return self.pool.is_loaded(await self._engine_key(request.model, request.config))
 
     def recall(self) -> None:
         """Read which sessions there were: from now on their names are known, and `revive` makes them. Of two that were opened
@@ -219,16 +219,33 @@ class SessionRegistry:
                 del self._opening[request], self._wanted[request]
 
     async def _make(self, request: OpenRequest, session_id: str = "") -> Session:
+        session_id = session_id or secrets.token_hex(8)
+        ground = await self.ground(request, session_id, "a session was opened")
+        workspace = self.workspaces.of(request.workspace_root) if request.workspace_root else None
+        session = Session(session_id, ground.home, ground.identity, ground.config, workspace, request.key)
+        log.info(
+            "session.opened",
+            session=session.name,
+            model=session.engine.model,
+            num_ctx=ground.config.context.num_ctx,
+        )
+        return session
+
+    async def ground(self, request: OpenRequest, branch: str, meanwhile: str) -> Ground:
+        """Where something of this request may stand, with a branch of this name open there. `meanwhile` says what is done.
+
+        Raises InvalidInput, UnsupportedFeature, ManifestMismatch, SessionUnavailable.
+        """
         seat = await self.pool.seat(await self._engine_key(request.model, request.config))
         if request.config.context.deterministic and not seat.facts.capabilities.deterministic:
             raise UnsupportedFeature("deterministic", seat.facts.backend)
-        session_id = session_id or secrets.token_hex(8)
-        async with self._dropping_what_fails(seat, session_id):
-            with unavailable("a session was opened"):
-                return await seat.outliving(lambda engine: self._opened(seat, engine, session_id, request))
+        async with self.dropping_what_fails(seat, branch):
+            with unavailable(meanwhile):
+                return await seat.outliving(lambda engine: self._grounded(seat, engine, branch, request))
 
     @contextlib.asynccontextmanager
-    async def _dropping_what_fails(self, seat: Seat, branch: str) -> AsyncGenerator[None, None]:
+    async def dropping_what_fails(self, seat: Seat, branch: str) -> AsyncGenerator[None, None]:
+        """Close a branch that may have been opened, if the body does not come to its end."""
         try:
             yield
         except BaseException:
@@ -238,42 +255,16 @@ class SessionRegistry:
             dropping.add_done_callback(self._dropping.discard)
             raise
 
-    async def _opened(self, seat: Seat, engine: Engine, session_id: str, request: OpenRequest) -> Session:
-        config = request.config
-        settings = engine.filled(config.context, self._default_num_ctx)
-        arena, root = arena_name(request.workspace_root, settings), str(request.workspace_root or "")
-        try:
-            framing = await engine.framing(config.prompt_format, [])
-            opened = await open_branch(self.memory, engine, session_id, arena, root, settings)
-        except EngineFailed as failed:
-            if failed.kind == "unsupported":
-                raise UnsupportedFeature(failed.field, engine.facts.backend) from failed
-            field = f"config.{failed.field}" if failed.field else "config"
-            raise invalid(field, str(failed)) from failed
+    async def _grounded(self, seat: Seat, engine: Engine, branch: str, request: OpenRequest) -> Ground:
+        settings = engine.filled(request.config.context, self._default_num_ctx)
+        ground = await take_ground(self.memory, seat, engine, branch, request, settings)
         if seat.engine is not engine:  # it died just now, and somebody was quicker to notice
             raise engine.process.ended or EngineDied("the engine was replaced")
-        expected = config.prompt_template_digest
-        if expected and expected != framing.template_digest:
-            mismatch = FieldMismatch("prompt_template_digest", expected, framing.template_digest)
-            raise ManifestMismatch([mismatch])
-        identity = identify(
-            engine.facts,
-            config.model,
-            opened.settings,
-            config.prompt_format,
-            framing.template_digest,
-            disable_bos=config.disable_bos,
-        )
-        home = Home(seat, arena, root, self.memory, opened.cell_bytes, opened.settings)
-        chosen = config.with_context(opened.settings)
-        workspace = self.workspaces.of(request.workspace_root) if request.workspace_root else None
-        session = Session(session_id, home, identity, chosen, workspace, request.key)
-        log.info("session.opened", session=session.name, model=engine.model, num_ctx=opened.settings.num_ctx)
-        return session
+        return ground
 
     async def _forked(self, parent: Session, content: Content, key: str) -> Session:
         session_id = secrets.token_hex(8)
-        async with self._dropping_what_fails(parent.home.seat, session_id):
+        async with self.dropping_what_fails(parent.home.seat, session_id):
             with unavailable("a session was forked"):
                 await parent.branch.fork(session_id)
         # Asked for anew: its parent may have been closed meanwhile, and the workspace forgotten.
@@ -336,6 +327,10 @@ class SessionRegistry:
     def _live(self) -> list[Session]:
         return [session for session in self._sessions.values() if session.state in ("ready", "busy")]
 
+    def _seats(self) -> list[Seat]:
+        """Whatever stands on them."""
+        return [*(session.home.seat for session in self._live()), *self.others_on()]
+
     def _engine_stands(self, engine: Engine) -> None:
         self.tally.engine_stands(engine.model)
         engine.on_arena = lambda state: self.memory.heard(engine, state)
@@ -348,7 +343,7 @@ class SessionRegistry:
                 session.engine_died(died.cause)
         if self._is_ending:
             return
-        for seat in {session.home.seat for session in self._live() if session.engine is engine}:
+        for seat in {seat for seat in self._seats() if seat.engine is engine}:
             seat.start_again()
 
     def _engine_restarted(self, seat: Seat) -> None:
@@ -367,11 +362,6 @@ class SessionRegistry:
         for name in ended[: max(0, len(ended) - REMEMBERED)]:
             gone = self._sessions.pop(name)
             self._by_request = {r: s for r, s in self._by_request.items() if s is not gone}
-
-
-def arena_name(root: Path | None, settings: ContextSettings) -> str:
-    """Sessions with one workspace and the same settings share a tree; all without a workspace are as of one."""
-    return digest_of([str(root or ""), asdict(settings)])
 
 
 def _shared(one: Session, other: Session) -> int:

@@ -45,6 +45,9 @@ from sessiond.daemon.sessions.unstable import Instability
 from sessiond.daemon.sessions.workspaces import HotKey, Workspace
 from sessiond.v1.errors import ContextOverflow, SessionClosed, SessionFatal
 
+MAX_SEED = (1 << 32) - 2
+"""The backend keeps the last 32-bit number for "random"."""
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeRequest:
@@ -403,7 +406,7 @@ class Session:
                     if isinstance(piece, wire.Generated):
                         self._residency = Residency.of(before.size + len(sent))
                         timings.decode_ms += piece.decode_ms
-                        yield Chunk("", (), _summary(piece, sampling.seed))
+                        yield Chunk("", (), Summary.of(piece, sampling.seed))
                         return
                     if not sent:
                         timings.first_token_ms = timings.since_arrival()
@@ -443,10 +446,3 @@ class Session:
     def _resolved(self, sampling: Sampling) -> Sampling:
         window = self._num_ctx if sampling.repeat_last_n < 0 else sampling.repeat_last_n
         return replace(sampling, repeat_last_n=window)
-
-
-def _summary(generated: wire.Generated, seed: int) -> Summary:
-    return Summary(
-        *(generated.reason, generated.stop_string, generated.generated, seed),
-        *(generated.drafted, generated.accepted),
-    )

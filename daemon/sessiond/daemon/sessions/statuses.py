@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from sessiond.daemon.engine.wire import Scores
+from sessiond.daemon.engine.wire import Generated, Scores
 from sessiond.daemon.sessions.edit_cost import EditCost
 from sessiond.daemon.sessions.manifest import Manifest
 from sessiond.daemon.sessions.miss import Miss
@@ -81,6 +81,14 @@ class Summary:
     seed: int
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+
+    @classmethod
+    def of(cls, generated: Generated, seed: int) -> Summary:
+        """Of an answer that the engine ended."""
+        return cls(
+            *(generated.reason, generated.stop_string, generated.generated, seed),
+            *(generated.drafted, generated.accepted),
+        )
 
 
 @dataclass(frozen=True, slots=True)

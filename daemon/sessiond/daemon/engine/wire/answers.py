@@ -174,6 +174,8 @@ class Tallied(msgspec.Struct, frozen=True, tag=True):
     """Tokens that came back from memory into cells."""
     fetched_tokens: int
     """Tokens that came back from the disk into cells."""
+    computed_tokens: int
+    """Tokens that were computed, whatever for."""
     memory_tier: int
     """Bytes that are kept in memory."""
     disk: DiskTold | None = None

@@ -67,6 +67,8 @@ class Open(Command, frozen=True, tag=True):
     """Whose KV a new arena holds: on the disk nothing of one workspace is found from another."""
     apart: bool = False
     """A new arena holds KV that others answer for: nothing of it goes to the disk, or comes from there."""
+    keeps: int | None = None
+    """How many of its tokens, from the first, outlive the branch; None for all, until their room is needed."""
 
 
 class Close(Command, frozen=True, tag=True):
