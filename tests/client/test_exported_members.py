@@ -11,9 +11,10 @@ import sessiond.client
 from sessiond.v1 import errors
 
 EXPORTED = """
-Answer AsyncClient AsyncPrompts AsyncSession AsyncStream AsyncWorkspace Client Config ContextManifest ContextOverflow DecodeConfig
-FunctionNotFound Graph InvalidInput ManifestMismatch Message PermissionDenied Piece PrefixInput Prompt Prompts Scored SegmentInput Session
-SessionBusy SessionClosed SessionFatal SessionNotFound SessionUnavailable SessiondError Stream SuffixInput Tls UnsupportedFeature Workspace prefix_input suffix_input
+Answer AsyncClient AsyncFunction AsyncPrompts AsyncSession AsyncStream AsyncWorkspace Client Config ContextManifest
+ContextOverflow DecodeConfig Function FunctionNotFound Graph IncompleteValue InvalidInput ManifestMismatch Message
+PermissionDenied Piece PrefixInput Prompt Prompts Scored SegmentInput Session SessionBusy SessionClosed SessionFatal
+SessionNotFound SessionUnavailable SessiondError Stream SuffixInput Tls UnsupportedFeature Workspace prefix_input suffix_input
 """.split()
 
 HEAVY = ("grpc", "rich", "google.protobuf", "platformdirs", "asyncio")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
-from tests.e2e.daemon import Daemon, eventually, short_folder
+from tests.e2e.daemon import PROGRAMS, Daemon, eventually, own_environment, short_folder
 from tests.e2e.wire import RPCS, Place, fields_of, refusal
 
 from sessiond.client import (
@@ -279,3 +280,27 @@ def test_with_a_real_model_an_answer_is_that_of_a_cold_session(real_daemon: Daem
             turn = session.complete(messages=[*shown, ("user", argument)], max_tokens=8)
             assert found[argument] == "".join(event.chunk.text for event in turn)
     client.delete_function("animal")
+
+
+def test_a_function_in_python_and_at_a_terminal(daemon: Daemon, client: Client, folder: Path) -> None:
+    classify = client.function("classify", "Say what it is.", choices=["bug", "feature"], session_config=RAW)
+    arguments = [f"report {index}" for index in range(20)]
+    values = list(classify.map(arguments))
+    assert set(values) <= {"bug", "feature"}
+    assert values[3] == classify(arguments[3])
+    numbers = client.function(
+        "numbers", "Say a number.", json_schema={"type": "integer", "maximum": 9, "minimum": 0}
+    )
+    assert numbers("x") in range(10)
+    (folder / "lines").write_text("\n".join(arguments))
+    told = subprocess.run(
+        [PROGRAMS / "sessionctl", "--socket", daemon.socket, "fn", "map", "classify", folder / "lines"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=own_environment(folder),
+    )
+    assert told.stdout.splitlines() == values
+    classify.delete()
+    with pytest.raises(FunctionNotFound):
+        classify("x")

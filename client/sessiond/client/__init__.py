@@ -18,11 +18,19 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sessiond.client.aio import AsyncClient, AsyncPrompts, AsyncSession, AsyncStream, AsyncWorkspace
+    from sessiond.client.aio import (
+        AsyncClient,
+        AsyncFunction,
+        AsyncPrompts,
+        AsyncSession,
+        AsyncStream,
+        AsyncWorkspace,
+    )
     from sessiond.client.prompts import Answer, Graph, Piece, Prompt, Scored
     from sessiond.client.requests import prefix_input, suffix_input
-    from sessiond.client.sync import Client, Prompts, Session, Stream, Workspace
+    from sessiond.client.sync import Client, Function, Prompts, Session, Stream, Workspace
     from sessiond.client.tls import Tls
+    from sessiond.client.values import IncompleteValue
     from sessiond.v1.config_pb2 import Config, DecodeConfig
     from sessiond.v1.context_pb2 import ContextManifest, Message, PrefixInput, SegmentInput, SuffixInput
     from sessiond.v1.errors import (
@@ -43,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "AsyncClient",
+    "AsyncFunction",
     "AsyncPrompts",
     "AsyncSession",
     "AsyncStream",
@@ -52,8 +61,10 @@ __all__ = [
     "ContextManifest",
     "ContextOverflow",
     "DecodeConfig",
+    "Function",
     "FunctionNotFound",
     "Graph",
+    "IncompleteValue",
     "InvalidInput",
     "ManifestMismatch",
     "Message",
@@ -81,11 +92,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "sessiond.client.aio": ("AsyncClient", "AsyncPrompts", "AsyncSession", "AsyncStream", "AsyncWorkspace"),
+    "sessiond.client.aio": (
+        *("AsyncClient", "AsyncFunction", "AsyncPrompts", "AsyncSession", "AsyncStream", "AsyncWorkspace"),
+    ),
     "sessiond.client.prompts": ("Answer", "Graph", "Piece", "Prompt", "Scored"),
     "sessiond.client.requests": ("prefix_input", "suffix_input"),
-    "sessiond.client.sync": ("Client", "Prompts", "Session", "Stream", "Workspace"),
+    "sessiond.client.sync": ("Client", "Function", "Prompts", "Session", "Stream", "Workspace"),
     "sessiond.client.tls": ("Tls",),
+    "sessiond.client.values": ("IncompleteValue",),
     "sessiond.v1.config_pb2": ("Config", "DecodeConfig"),
     "sessiond.v1.context_pb2": ("ContextManifest", "Message", "PrefixInput", "SegmentInput", "SuffixInput"),
 }

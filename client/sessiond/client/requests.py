@@ -38,8 +38,8 @@ Mode: TypeAlias = Literal["append", "replace"]
 PathLike: TypeAlias = str | os.PathLike[str]
 
 
-class DecodeSettings(TypedDict, total=False):
-    """The fields of DecodeConfig, as keyword arguments."""
+class FreeSettings(TypedDict, total=False):
+    """The fields of DecodeConfig as keyword arguments, but for those that decide what an answer is."""
 
     max_tokens: int
     temperature: float
@@ -55,11 +55,16 @@ class DecodeSettings(TypedDict, total=False):
     stop: Iterable[str]
     samplers: Iterable[str]
     grammar: str
-    json_schema: str
-    choices: Iterable[str]
     logit_bias: Iterable[config_pb2.LogitBias]
     logprobs: int
     speculation: config_pb2.Speculation.ValueType
+
+
+class DecodeSettings(FreeSettings, total=False):
+    """The fields of DecodeConfig, as keyword arguments."""
+
+    json_schema: str
+    choices: Iterable[str]
 
 
 def made(kind: type[M], /, **fields: Any) -> M:

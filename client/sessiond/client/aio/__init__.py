@@ -6,9 +6,10 @@ loop in which it made its first call.
 """
 
 from sessiond.client.aio.client import AsyncClient
+from sessiond.client.aio.function import AsyncFunction
 from sessiond.client.aio.prompts import AsyncPrompts
 from sessiond.client.aio.session import AsyncSession
 from sessiond.client.aio.stream import AsyncStream
 from sessiond.client.aio.workspace import AsyncWorkspace
 
-__all__ = ["AsyncClient", "AsyncPrompts", "AsyncSession", "AsyncStream", "AsyncWorkspace"]
+__all__ = ["AsyncClient", "AsyncFunction", "AsyncPrompts", "AsyncSession", "AsyncStream", "AsyncWorkspace"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from sessiond.client import requests
+from sessiond.client.aio.function import AsyncFunction
 from sessiond.client.aio.link import Link
 from sessiond.client.aio.prompts import AsyncPrompts
 from sessiond.client.aio.session import AsyncSession
@@ -17,9 +18,10 @@ from sessiond.client.calls import functions, health, models, sessions
 from sessiond.client.endpoint import resolve_endpoint
 from sessiond.client.prompts.answers import Answer
 from sessiond.client.prompts.prompt import Prompt
-from sessiond.client.requests import DecodeSettings
+from sessiond.client.requests import DecodeSettings, FreeSettings
 from sessiond.client.tls import Tls
 from sessiond.client.transport import version_in
+from sessiond.client.values import Schema, config_of
 from sessiond.v1 import (
     config_pb2,
     context_pb2,
@@ -28,6 +30,8 @@ from sessiond.v1 import (
     session_service_pb2,
 )
 from sessiond.v1.errors import SessionUnavailable
+
+Choice = TypeVar("Choice", bound=str)
 
 
 class AsyncClient:
@@ -187,6 +191,85 @@ class AsyncClient:
         return AsyncWorkspace(self._link, requests.absolute(root))
 
     # ---- functions -------------------------------------------------------------------------------------------
+
+    @overload
+    async def function(
+        self,
+        name: str,
+        body: str,
+        *,
+        choices: Iterable[Choice],
+        examples: Iterable[tuple[str, str]] = (),
+        model: str = "",
+        session_config: config_pb2.Config | None = None,
+        config: config_pb2.DecodeConfig | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[FreeSettings],
+    ) -> AsyncFunction[Choice]: ...
+
+    @overload
+    async def function(
+        self,
+        name: str,
+        body: str,
+        *,
+        json_schema: Schema,
+        examples: Iterable[tuple[str, str]] = (),
+        model: str = "",
+        session_config: config_pb2.Config | None = None,
+        config: config_pb2.DecodeConfig | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[FreeSettings],
+    ) -> AsyncFunction[Any]: ...
+
+    @overload
+    async def function(
+        self,
+        name: str,
+        body: str,
+        *,
+        examples: Iterable[tuple[str, str]] = (),
+        model: str = "",
+        session_config: config_pb2.Config | None = None,
+        config: config_pb2.DecodeConfig | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[FreeSettings],
+    ) -> AsyncFunction[str]: ...
+
+    async def function(
+        self,
+        name: str,
+        body: str,
+        *,
+        choices: Iterable[str] | None = None,
+        json_schema: Schema | None = None,
+        examples: Iterable[tuple[str, str]] = (),
+        model: str = "",
+        session_config: config_pb2.Config | None = None,
+        config: config_pb2.DecodeConfig | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[FreeSettings],
+    ) -> AsyncFunction[Any]:
+        """A prompt as a function, defined in the daemon: its value is an answer to its argument, after the body as the message
+        of the system.
+
+            classify = await client.function("classify", "Say what this is.", choices=["bug", "feature"])
+            await classify("It crashes.")  # "bug"
+
+        With `choices` a value is one of them, with a `json_schema` what the answer describes, else a str. `examples` are
+        arguments with their values; `session_config` is what it runs with, as of a session. To define it as it is costs nothing.
+        """
+        chosen = config_of(config, choices, json_schema, settings)
+        defined = await self.define_function(
+            name,
+            body,
+            config=chosen,
+            examples=examples,
+            model=model,
+            session_config=session_config,
+            timeout=timeout,
+        )
+        return AsyncFunction(self._link, defined)
 
     async def define_function(
         self,

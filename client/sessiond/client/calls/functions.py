@@ -11,6 +11,8 @@ from sessiond.v1 import config_pb2, context_pb2
 from sessiond.v1 import function_service_pb2 as pb
 
 _SERVICE: Final = "/sessiond.v1.FunctionService"
+MOST_ARGUMENTS: Final = 1 << 14
+"""That a daemon takes in one map."""
 
 
 def define_function(
@@ -47,6 +49,19 @@ def delete_function(name: str) -> Unary[None]:
 def call_function(name: str, argument: str) -> Streaming[context_pb2.StreamChunk]:
     request = made(pb.CallFunctionRequest, name=name, argument=argument)
     return streaming(f"{_SERVICE}/CallFunction", request, pb.CallFunctionResponse, lambda told: told.chunk)
+
+
+def function_text(name: str, argument: str) -> Streaming[str]:
+    request = made(pb.CallFunctionRequest, name=name, argument=argument)
+    return streaming(
+        f"{_SERVICE}/CallFunction", request, pb.CallFunctionResponse, lambda told: told.chunk.text or None
+    )
+
+
+def batches(arguments: Iterable[str]) -> list[tuple[int, list[str]]]:
+    """As many arguments as one map takes, each time with the index of the first."""
+    every = list(arguments)
+    return [(start, every[start : start + MOST_ARGUMENTS]) for start in range(0, len(every), MOST_ARGUMENTS)]
 
 
 def map_function(name: str, arguments: Iterable[str]) -> Streaming[pb.MapFunctionResponse]:

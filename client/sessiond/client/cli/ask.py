@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sessiond.client.cli import target
+from sessiond.client.cli.decoding import decoding_options, settings_of
 from sessiond.client.cli.invocation import Invocation, json_option, pass_invocation
 
 if TYPE_CHECKING:
@@ -23,26 +24,7 @@ if TYPE_CHECKING:
 @target.folder_option
 @target.model_option
 @target.key_option
-@click.option("--max-tokens", type=click.IntRange(min=0), help="Tokens of the answer at most.")
-@click.option("--temperature", type=click.FloatRange(min=0), help="0 is greedy: always the likeliest token.")
-@click.option(
-    "--grammar",
-    type=click.Path(),
-    metavar="FILE",
-    help="A GBNF grammar that the answer must follow; - reads it.",
-)
-@click.option(
-    "--json-schema",
-    type=click.Path(),
-    metavar="FILE",
-    help="A JSON schema that the answer must follow; - reads it.",
-)
-@click.option(
-    "--choice", "choices", multiple=True, metavar="TEXT", help="The answer is one of these; give several."
-)
-@click.option(
-    "--logprobs", type=click.IntRange(min=0), help="Likeliest tokens told with each token, with --json."
-)
+@decoding_options
 @click.option("--no-workspace", is_flag=True, help="Ask without the folder's files before the question.")
 @json_option
 @click.argument("text", nargs=-1, required=True)
@@ -69,35 +51,18 @@ def ask(
     """
     if name and (folder or model or key):
         raise click.UsageError("--session names one session; --dir, --model and --key choose another")
-    if sum(map(bool, (grammar, json_schema, choices))) > 1:
-        raise click.UsageError("--grammar, --json-schema and --choice exclude each other")
+    settings = settings_of(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        grammar=grammar,
+        json_schema=json_schema,
+        choices=choices,
+        logprobs=logprobs,
+    )
     question = target.text_or_stdin(" ".join(text))
-    settings: DecodeSettings = {}
-    if max_tokens is not None:
-        settings["max_tokens"] = max_tokens
-    if temperature is not None:
-        settings["temperature"] = temperature
-    if grammar is not None:
-        settings["grammar"] = _contents(grammar)
-    if json_schema is not None:
-        settings["json_schema"] = _contents(json_schema)
-    if choices:
-        settings["choices"] = choices
-    if logprobs is not None:
-        settings["logprobs"] = logprobs
     with invocation.connected() as client:
         session, over_files = _session(client, name, folder, model, key, no_workspace)
         _answer(invocation, session, question, over_files, settings)
-
-
-def _contents(path: str) -> str:
-    """The text of a file, or of standard input."""
-    try:
-        with click.open_file(path, encoding="utf-8") as file:
-            text: str = file.read()
-            return text
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{path} cannot be read: {error}") from error
 
 
 def _session(

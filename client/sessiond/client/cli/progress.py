@@ -85,7 +85,31 @@ class PrefillBar:
                 )
 
 
-def _new_bar() -> Progress:
+class CountBar:
+    """A bar for so many things that end one by one; silent where nobody looks."""
+
+    def __init__(self, total: int, what: str, *, show: bool) -> None:
+        self._bar: Progress | None = None
+        if show and on_terminal(sys.stderr):
+            self._bar = _new_bar("")
+            self._bar.add_task(what, total=total)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self) -> None:
+        """One more has ended."""
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0])
+
+
+def _new_bar(unit: str = "tokens") -> Progress:
     # Loaded only now: on a warm turn the first token would have to wait for it.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -94,7 +118,7 @@ def _new_bar() -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("tokens"),
+        TextColumn(unit),
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,

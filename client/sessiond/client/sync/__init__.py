@@ -6,9 +6,10 @@ as KeyboardInterrupt, ends the call that is waited for at once and cancels it in
 """
 
 from sessiond.client.sync.client import Client
+from sessiond.client.sync.function import Function
 from sessiond.client.sync.prompts import Prompts
 from sessiond.client.sync.session import Session
 from sessiond.client.sync.stream import Stream
 from sessiond.client.sync.workspace import Workspace
 
-__all__ = ["Client", "Prompts", "Session", "Stream", "Workspace"]
+__all__ = ["Client", "Function", "Prompts", "Session", "Stream", "Workspace"]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from sessiond.client import requests
 from sessiond.client.calls import functions, health, models, sessions
 from sessiond.client.endpoint import resolve_endpoint
 from sessiond.client.prompts.answers import Answer
 from sessiond.client.prompts.prompt import Prompt
-from sessiond.client.requests import DecodeSettings
+from sessiond.client.requests import DecodeSettings, FreeSettings
+from sessiond.client.sync.function import Function
 from sessiond.client.sync.link import Link
 from sessiond.client.sync.prompts import Prompts
 from sessiond.client.sync.session import Session
@@ -19,6 +20,7 @@ from sessiond.client.sync.stream import Stream
 from sessiond.client.sync.workspace import Workspace
 from sessiond.client.tls import Tls
 from sessiond.client.transport import version_in
+from sessiond.client.values import Schema, body_of, config_of
 from sessiond.v1 import (
     config_pb2,
     context_pb2,
@@ -27,6 +29,9 @@ from sessiond.v1 import (
     session_service_pb2,
 )
 from sessiond.v1.errors import SessionUnavailable
+
+Choice = TypeVar("Choice", bound=str)
+Value = TypeVar("Value")
 
 
 class Client:
@@ -176,6 +181,113 @@ class Client:
         return Workspace(self._link, requests.absolute(root))
 
     # ---- functions -------------------------------------------------------------------------------------------
+
+    @overload
+    def function(
+        self,
+        name: str,
+        body: str,
+        *,
+        choices: Iterable[Choice],
+        examples: Iterable[tuple[str, str]] = (),
+        model: str = "",
+        session_config: config_pb2.Config | None = None,
+        config: config_pb2.DecodeConfig | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[FreeSettings],
+    ) -> Function[Choice]: ...
+
+    @overload
+    def function(
+        self,
+        name: str,
+        body: str,
+        *,
+        json_schema: Schema,
+        examples: Iterable[tuple[str, str]] = (),
+        model: str = "",
+        session_config: config_pb2.Config | None = None,
+        config: config_pb2.DecodeConfig | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[FreeSettings],
+    ) -> Function[Any]: ...
+
+    @overload
+    def function(
+        self,
+        name: str,
+        body: str,
+        *,
+        examples: Iterable[tuple[str, str]] = (),
+        model: str = "",
+        session_config: config_pb2.Config | None = None,
+        config: config_pb2.DecodeConfig | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[FreeSettings],
+    ) -> Function[str]: ...
+
+    @overload
+    def function(
+        self,
+        name: str = "",
+        body: None = None,
+        *,
+        choices: Iterable[str] | None = None,
+        json_schema: Schema | None = None,
+        examples: Iterable[tuple[str, str]] = (),
+        model: str = "",
+        session_config: config_pb2.Config | None = None,
+        config: config_pb2.DecodeConfig | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[FreeSettings],
+    ) -> Callable[[Callable[[str], Value]], Function[Value]]: ...
+
+    def function(
+        self,
+        name: str = "",
+        body: str | None = None,
+        *,
+        choices: Iterable[str] | None = None,
+        json_schema: Schema | None = None,
+        examples: Iterable[tuple[str, str]] = (),
+        model: str = "",
+        session_config: config_pb2.Config | None = None,
+        config: config_pb2.DecodeConfig | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[FreeSettings],
+    ) -> Function[Any] | Callable[[Callable[[str], Any]], Function[Any]]:
+        """A prompt as a function, defined in the daemon: its value is an answer to its argument, after the body as the message
+        of the system.
+
+            classify = client.function("classify", "Say what this is.", choices=["bug", "feature"])
+            classify("It crashes.")  # "bug"
+
+        With `choices` a value is one of them, with a `json_schema` what the answer describes, else a str. `examples` are
+        arguments with their values; `session_config` is what it runs with, as of a session. To define it as it is costs nothing.
+
+        Without a body it is a decorator: the docstring of what it decorates is the body, whose name counts if there is no other.
+
+            @client.function(choices=["bug", "feature"])
+            def classify(report: str) -> str:
+                "Say what this is."
+        """
+        chosen = config_of(config, choices, json_schema, settings)
+
+        def define(name: str, body: str) -> Function[Any]:
+            told = self.define_function(
+                name,
+                body,
+                config=chosen,
+                examples=examples,
+                model=model,
+                session_config=session_config,
+                timeout=timeout,
+            )
+            return Function(self._link, told)
+
+        if body is not None:
+            return define(name, body)
+        return lambda described: define(name or described.__name__, body_of(described))
 
     def define_function(
         self,
