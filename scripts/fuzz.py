@@ -33,6 +33,7 @@ from fuzz_messages import Maker, Pool, Rpc, rpcs, spoilt
 from sessiond.client import (
     Client,
     Config,
+    DecodeConfig,
     InvalidInput,
     SessionBusy,
     SessionClosed,
@@ -120,9 +121,11 @@ class Fuzzer(threading.Thread):
         with contextlib.suppress(SessionUnavailable, SessionBusy, SessionClosed):  # others are at it too
             for key in ("a", "b"):
                 self._client.open_session(key=key, config=Config(prompt_format="raw")).ensure_prefix("xyz")
+        with contextlib.suppress(SessionUnavailable):
+            self._client.define_function("f", "a body", config=DecodeConfig(max_tokens=4))
         sessions = [session.name for session in self._client.sessions()]
         self._pool.known = {
-            "name": sessions,
+            "name": [*sessions, "f", "f", "g"],
             "workspace_root": ("", str(self._root), str(self._root / "sub"), str(self._root / "none")),
             "path": ("a.py", "sub/b.md", ".sessiond.toml", "new.py", "../out.py", self._snapshot),
             "paths": ("a.py", "sub/b.md", "none.py"),
@@ -227,6 +230,12 @@ def _afterwards(client: Client, before: set[tuple[str, int]], folder: Path) -> l
         parts = list(sound.complete("xyz", prefix="xx", max_tokens=4, timeout=HANG_S))
         if not parts[-1].chunk.HasField("summary"):
             faults.append("a sound question was not answered to its end")
+        sound.close(timeout=HANG_S)
+        client.define_function("sound", "a body", config=DecodeConfig(choices=["yes"]), timeout=HANG_S)
+        if "".join(chunk.text for chunk in client.call_function("sound", "xyz", timeout=HANG_S)) != "yes":
+            faults.append("a sound function was not answered")
+        for function in client.functions(timeout=HANG_S):
+            client.delete_function(function.name, timeout=HANG_S)
         if not before <= _engines(client):
             faults.append(f"the engine is another one: {before} became {_engines(client)}")
     except Exception as error:  # noqa: BLE001 - as above

@@ -139,7 +139,7 @@ def test_names_that_are_none(channel: grpc.Channel, name: str) -> None:
     [
         (pb.DefineFunctionRequest(name="f"), "body"),
         (pb.DefineFunctionRequest(name="f", body="x\0"), "body"),
-        (pb.DefineFunctionRequest(name="f", body="x" * ((4 << 20) + 1)), "body"),
+        (pb.DefineFunctionRequest(name="f", body="x" * ((1 << 20) + 1)), "body"),
         (pb.DefineFunctionRequest(name="f", body="x", examples=[pb.FunctionExample()] * 257), "examples"),
         (pb.DefineFunctionRequest(name="f", body="x", model="\0"), "model"),
         (

@@ -14,7 +14,9 @@ def test_whatever_is_sent_the_daemon_stands() -> None:
     assert found.calls > 200
     assert found.answered > 20, "some of it is sound"
     assert found.configs > 1
-    assert {"INVALID_INPUT", "UNSUPPORTED_FEATURE", "SESSION_NOT_FOUND"} <= set(found.reasons)
+    assert {"INVALID_INPUT", "UNSUPPORTED_FEATURE", "SESSION_NOT_FOUND", "FUNCTION_NOT_FOUND"} <= set(
+        found.reasons
+    )
 
 
 def test_a_seed_names_a_run() -> None:

@@ -113,6 +113,15 @@ async def test_as_many_as_there_may_be(desk: Desk, monkeypatch: pytest.MonkeyPat
     assert len(await desk.branches()) == 2
 
 
+async def test_as_much_as_all_may_take(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions, "MAX_ALL_SAID", 100)
+    await desk.define("a", "x" * 50)
+    with pytest.raises(SessionUnavailable):
+        await desk.define("b", "x" * 50)
+    await desk.define("a", "y" * 60)
+    assert [each.name for each in desk.functions.all()] == ["a"]
+
+
 async def test_definitions_of_one_name_at_once_end_as_one(desk: Desk) -> None:
     await asyncio.gather(*(desk.define(max_tokens=most) for most in range(1, 6)))
     assert len(desk.functions.all()) == len(await desk.branches()) == 1

@@ -11,13 +11,15 @@ from sessiond.daemon.sessions.session import MAX_SEED, DecodeRequest
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 """Of a function. It is the name of a file too."""
-MAX_BODY = 4 << 20
-"""Bytes of UTF-8. More than any window holds."""
+MAX_BODY = 1 << 20
+"""Bytes of UTF-8."""
 MAX_EXAMPLES = 256
-MAX_SAID = 16 << 20
+MAX_SAID = 4 << 20
 """Bytes of a whole definition."""
 MAX_FUNCTIONS = 256
 """That may be defined at once. Each has a branch of its own, and a file."""
+MAX_ALL_SAID = 32 << 20
+"""Bytes of all definitions together: a list of them is one message."""
 MAX_ARGUMENTS = 1 << 14
 """Of one map."""
 

@@ -14,7 +14,7 @@ from sessiond.daemon.engine.process import EngineDied
 from sessiond.daemon.engine.seat import Seat
 from sessiond.daemon.functions.body import AT_ONCE, Body, Decode
 from sessiond.daemon.functions.call import call
-from sessiond.daemon.functions.definition import MAX_FUNCTIONS, Definition
+from sessiond.daemon.functions.definition import MAX_ALL_SAID, MAX_FUNCTIONS, Definition
 from sessiond.daemon.functions.function import Function
 from sessiond.daemon.functions.many import Mapped, many
 from sessiond.daemon.functions.shelf import Shelf
@@ -97,6 +97,7 @@ class FunctionRegistry:
             if old is not None and old.definition == definition:
                 await old.prepared((), timings)
                 return old
+            self._check_bytes(definition)
             with self._room(new=old is None):
                 made = self._function(definition)
                 try:
@@ -169,6 +170,14 @@ class FunctionRegistry:
             return await Body.take(self._sessions, definition, self._decode)
 
         return Function(definition, take)
+
+    def _check_bytes(self, new: Definition) -> None:
+        """Raises SessionUnavailable if with this one all would take too much."""
+        others = [each.definition for each in self._functions.values() if each.name != new.name]
+        if sum(len(each.said) for each in [*others, new]) > MAX_ALL_SAID:
+            raise SessionUnavailable(
+                f"all definitions take more than {MAX_ALL_SAID} bytes, which is the limit"
+            )
 
     @contextlib.contextmanager
     def _room(self, *, new: bool) -> Generator[None, None, None]:

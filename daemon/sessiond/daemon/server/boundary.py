@@ -151,7 +151,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         with self.gate.call():
             request = await received(context, self._stall_s)
             subject = "function" if method.startswith(FUNCTIONS) else "session"
-            note(**{subject: getattr(request, "name", "") or None})
+            note(**{subject: str(getattr(request, "name", ""))[:MAX_MESSAGE] or None})
             with self._turn(method, request):
                 if handler.response_streaming:
                     return await write_all(handler.unary_stream(request, context), context, self._stall_s)
