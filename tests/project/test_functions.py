@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.adapters.tiny_models import plain
 
 import functions
 
@@ -63,3 +64,18 @@ def test_what_cannot_be_measured_is_said() -> None:
     done = _measured("--model", "scripted-kv:num_ctx=256", "--no-peer", "--body", "4000")
     assert (done.returncode, done.stdout) == (2, "")
     assert "would not fit" in done.stderr
+
+
+def test_the_bare_work_is_beside_us_where_the_model_is_a_file(tmp_path: Path) -> None:
+    plain(tmp_path / "tiny.gguf", layers=1)
+    done = _measured(
+        *("--model", str(tmp_path / "tiny.gguf"), "--no-peer", "--calls", "20", "--block", "5"),
+        *("--body", "200", "--argument", "8", "--answer", "4"),
+    )
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert told["tokens"]["new"] == told["tokens"]["computed"] == 20 * (8 + 4)
+    for way in functions.WAYS:
+        assert told[way]["calls_a_second"]["bare"] > 0
+        assert list(told[way]["ours_to"]) == ["bare"]
+    assert told["not_measured"] == []

@@ -103,13 +103,16 @@ def test_a_call_without_a_body_keeps_what_it_is_told_to() -> None:
 
 def test_what_went_to_memory_meanwhile_goes_too() -> None:
     bench = _Bench()
+    bench.arena.open("body")
+    bench.advance("body", BODY[:30])
     bench.arena.open("call", None, 30)
     bench.advance("call", BODY)
     bench.arena.rates._compute, bench.arena.rates._restore = 1.0, 1e9  # memory pays, whatever was measured
     bench.arena._tree.leave_cells()
     assert bench.tier.used
     bench.arena.close("call")
-    assert bench.tier.used <= 30 * bench.arena.cell_bytes
+    assert [len(node.tokens) for node in bench.arena._tree.root.below() if node.kept] == [30]
+    check_tier([bench.arena._tree], bench.tier)
 
 
 def test_a_branch_is_passing_also_after_its_arena_was_emptied() -> None:

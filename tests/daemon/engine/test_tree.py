@@ -73,6 +73,13 @@ class Histories(RuleBasedStateMachine):
         self.modelled.open(name, parent)
         return name
 
+    @precondition(lambda self: len(self.modelled.held) < 5)
+    @rule(target=branches, keeps=st.integers(0, 12))
+    def open_passing(self, keeps: int) -> str:
+        name = self._name()
+        self.modelled.open(name, keeps=keeps)
+        return name
+
     @rule(branch=consumes(branches))
     def close(self, branch: str) -> None:
         self.modelled.close(branch)

@@ -107,13 +107,18 @@ class ModelledTree:
 
     # What is done.
 
-    def open(self, branch: str, parent: str | None = None) -> None:
-        self.tree.open(branch, parent)
+    def open(self, branch: str, parent: str | None = None, keeps: int | None = None) -> None:
+        self.tree.open(branch, parent, keeps)
         self.held[branch] = [] if parent is None else list(self.held[parent])
 
     def close(self, branch: str) -> None:
-        self.tree.close(branch)
-        del self.held[branch]
+        """What it held may go with it, if it is passing; never what others hold, or what it keeps."""
+        path = self.held.pop(branch)
+        keeps, stood = self.tree.keeps.get(branch, len(path)), self.tree.match(path)
+        with self._noting_losses(*self.held):
+            self.tree.close(branch)
+        assert self.tree.match(path) >= min(stood, keeps) or not self.kind.cuts
+        assert branch not in self.tree.keeps
 
     def walk(self, branch: str, tokens: list[int]) -> None:
         """Move the branch; what it held is found again, but for what is in memory only."""

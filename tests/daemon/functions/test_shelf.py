@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.daemon.functions.desk import Desk, asked
 
+from sessiond.daemon.engine.engine import Tiers
 from sessiond.daemon.functions import shelf as shelves
 from sessiond.daemon.functions.shelf import HEAD, Shelf
 from sessiond.v1.errors import SessionUnavailable
@@ -155,6 +156,19 @@ class TestThroughFunctions:
         again = Desk("scripted-kv:num_ctx=2048", folder)
         await asyncio.gather(*(again.chunks(f"x{index}") for index in range(8)))
         assert size < (await again.tally()).computed_tokens < size + 8 * 40
+        await again.stop()
+
+    async def test_a_body_comes_back_from_the_disk(self, folder: Path, tmp_path: Path) -> None:
+        tiers = Tiers(memory=1 << 20, disk=1 << 30, folder=tmp_path / "kv")
+        desk = Desk("scripted-kv:num_ctx=4096", folder, tiers=tiers)
+        size = (await desk.define("f", "xyz" * 600, max_tokens=5)).body_tokens
+        value = await desk.value("x")
+        await desk.stop()
+        again = Desk("scripted-kv:num_ctx=4096", folder, tiers=tiers)
+        assert await again.value("x") == value
+        told = await again.tally()
+        assert told.fetched_tokens > size / 2
+        assert told.computed_tokens < size / 2
         await again.stop()
 
     @pytest.mark.parametrize(

@@ -384,11 +384,11 @@ class TokenTree:
 
     def _cut_off(self, node: Node, keeps: int) -> Node:
         """Forget a node that nobody holds, or its tokens beyond `keeps`; the one above it, or the root if there is no more to
-        forget.
+        forget. What can only be had whole stays whole.
         """
         start = node.end - len(node.tokens)
         if start < keeps:
-            if not self._cuts:
+            if not (self._cuts and node.resident):
                 return self.root
             node.split(keeps - start)
         above, used, left = node.above, self.cells.used, True
