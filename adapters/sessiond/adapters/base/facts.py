@@ -22,6 +22,20 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class FimTokens:
+    """The tokens between which a text stands whose middle is to be filled in."""
+
+    prefix: int
+    """What is before the cursor follows."""
+    suffix: int
+    """What is after it follows."""
+    middle: int
+    """What the model fills in follows."""
+    file: int | None = None
+    """The path of a file follows, and then its text, if the model knows several files in one context."""
+
+
+@dataclass(frozen=True, slots=True)
 class VocabFacts:
     """The vocabulary and its rules."""
 
@@ -39,6 +53,10 @@ class VocabFacts:
     """The model's own Jinja2 template; empty if it has none."""
     bos_text: str = ""
     eos_text: str = ""
+    fim: FimTokens | None = None
+    """None where the model cannot fill in the middle."""
+    opens_with_space: bool = False
+    """Whether the tokenizer puts a space before every text: it has to be kept out of a text that goes on another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,6 +174,7 @@ class LlamaModel:
                 snapshot=self._shape.layout is not None,
                 grammar=True,
                 logprobs=True,
+                fim=self._vocab.facts.fim is not None,
                 deterministic=self._shape.can_cut,
                 reports_reuse=True,
             ),

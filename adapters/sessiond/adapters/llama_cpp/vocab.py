@@ -8,7 +8,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from sessiond.adapters.base import BackendError, VocabFacts
+from sessiond.adapters.base import BackendError, FimTokens, VocabFacts
 from sessiond.adapters.llama_cpp.library import library
 
 _PIECE_BYTES = 512
@@ -76,7 +76,28 @@ class Vocab:
             chat_template=template.decode("utf-8", "replace") if template else "",
             bos_text=self._special_text(bos),
             eos_text=self._special_text(eos),
+            fim=self._fim(),
+            opens_with_space=self._opens_with_space(),
         )
+
+    def _fim(self) -> FimTokens | None:
+        low, native = self._low, self._native
+        prefix, suffix, middle, file = (
+            int(find(native))
+            for find in (
+                low.llama_vocab_fim_pre,
+                low.llama_vocab_fim_suf,
+                low.llama_vocab_fim_mid,
+                low.llama_vocab_fim_sep,
+            )
+        )
+        if min(prefix, suffix, middle) < 0 or len({prefix, suffix, middle}) < 3:
+            return None
+        return FimTokens(prefix, suffix, middle, file if file >= 0 else None)
+
+    def _opens_with_space(self) -> bool:
+        tokens = self.tokenize("\n", parse_special=False)
+        return b"".join(self.pieces(tokens)) == b" \n"
 
     def _special_text(self, token: int) -> str:
         return self._render(token, special=True).decode("utf-8", "replace") if token >= 0 else ""

@@ -111,7 +111,7 @@ class ScriptedModel:
 
 
 def _facts(backend: str, options: Options, *, exposes_kv: bool) -> ModelFacts:
-    vocabulary = vocab.facts(add_bos=options.bos)
+    vocabulary = vocab.facts(add_bos=options.bos, fim=options.fim)
     return ModelFacts(
         backend=backend,
         backend_version="1",
@@ -128,6 +128,7 @@ def _facts(backend: str, options: Options, *, exposes_kv: bool) -> ModelFacts:
             snapshot=exposes_kv,
             grammar=exposes_kv,
             logprobs=exposes_kv,
+            fim=options.fim,
             deterministic=True,
             reports_reuse=not exposes_kv and not options.silent,
         ),

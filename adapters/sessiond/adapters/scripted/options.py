@@ -42,6 +42,8 @@ class Options:
     """Do not say how many tokens the cache had; PROMPT only."""
     bos: bool = False
     """The model was trained to see an opening token."""
+    fim: bool = False
+    """The model can fill in the middle."""
     weights: str = ""
     """Any text: another one is another model, with other answers."""
 
@@ -107,5 +109,6 @@ _READERS: dict[str, Callable[[str | None], object]] = {
     "no_truncate": _flag,
     "silent": _flag,
     "bos": _flag,
+    "fim": _flag,
     "weights": _text,
 }

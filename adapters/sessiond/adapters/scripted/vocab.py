@@ -1,4 +1,4 @@
-"""The vocabulary: 256 bytes, some common runs of bytes, and four special tokens.
+"""The vocabulary: 256 bytes, some common runs of bytes, and special tokens.
 
 Text is split greedily into the longest runs. So a token's boundaries depend on its neighbours, as with real
 tokenizers, and every text comes back exactly.
@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from sessiond.adapters.base import BackendError, VocabFacts
+from sessiond.adapters.base import BackendError, FimTokens, VocabFacts
 
 _WORDS = (
     "the| the|in|er|re|on|an|at|en|or| a| of| to| and|ing|tion|def |self|return |import |from |class |if |for "
@@ -21,13 +21,16 @@ _WORDS = (
 _RUNS = (*(word.encode() for word in _WORDS.split("|")), b"\n\n", b"\r\n", "é".encode(), "€".encode())
 _OPEN_EMOTICON = b"\xf0\x9f\x98"
 _PLAIN: Final = tuple(bytes([value]) for value in range(256)) + _RUNS + (_OPEN_EMOTICON,)
-_SPECIAL_TEXTS: Final = ("<|bos|>", "<|im_start|>", "<|im_end|>", "<|end|>")
+_FIM_TEXTS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_sep|>")
+_SPECIAL_TEXTS: Final = ("<|bos|>", "<|im_start|>", "<|im_end|>", "<|end|>", *_FIM_TEXTS)
 
 SIZE: Final = len(_PLAIN) + len(_SPECIAL_TEXTS)
 BOS: Final = len(_PLAIN)
 IM_START: Final = BOS + 1
 IM_END: Final = BOS + 2
 END: Final = BOS + 3
+FILE: Final = END + 4
+FIM: Final = FimTokens(END + 1, END + 2, END + 3, FILE)
 END_TOKENS: Final = frozenset({IM_END, END})
 
 PIECES: Final = _PLAIN + (b"",) * len(_SPECIAL_TEXTS)
@@ -69,16 +72,17 @@ def check(tokens: Sequence[int]) -> None:
             raise BackendError(f"scripted: token {token} is not in the vocabulary of {SIZE}")
 
 
-def facts(*, add_bos: bool) -> VocabFacts:
+def facts(*, add_bos: bool, fim: bool) -> VocabFacts:
     """The vocabulary as the engine sees it."""
     rules = repr((_PLAIN, _SPECIAL_TEXTS, BOS, add_bos, sorted(END_TOKENS)))
     return VocabFacts(
         size=SIZE,
         bos=BOS,
         add_bos=add_bos,
-        end_tokens=END_TOKENS,
+        end_tokens=END_TOKENS | {FILE} if fim else END_TOKENS,
         digest=hashlib.sha256(rules.encode()).hexdigest(),
         chat_template=CHAT_TEMPLATE,
         bos_text=_SPECIAL_TEXTS[0],
         eos_text=_SPECIAL_TEXTS[IM_END - BOS],
+        fim=FIM if fim else None,
     )

@@ -118,6 +118,26 @@ class AsyncSession:
         """How likely each of these texts is as what comes next, after all that the session is. It stays as it is."""
         return await self._link.unary(sessions.score(self.name, continuations), timeout)
 
+    def fill(
+        self,
+        before: str,
+        after: str = "",
+        *,
+        path: str = "",
+        suffix_first: bool = False,
+        workspace: requests.WorkspaceLike | None = None,
+        config: config_pb2.DecodeConfig | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[DecodeSettings],
+    ) -> AsyncStream[str]:
+        """What stands between two texts, as the model fills it in. They stand alone after the prefix, and what does not fit is
+        cut far from the cursor. `path`, `suffix_first`: see `FimInput`; `workspace`: see `ask`.
+        """
+        fim = requests.fim_input(before, after, path, suffix_first=suffix_first)
+        return self._link.stream(
+            sessions.fill(self.name, self.opened, fim, workspace, config, settings), timeout
+        )
+
     async def explain(self, *, timeout: float | None = None) -> context_pb2.ContextReport:
         """What is resident and why. Answers at once, also while the session works."""
         return await self._link.unary(sessions.explain_context(self.name), timeout)

@@ -89,10 +89,34 @@ def ask(
 
     `workspace` None takes the workspace as the prefix if the session is known to have been opened with one.
     """
+    suffix = requests.suffix_input(messages=[("user", text)], mode="replace")
+    return _text_after_prefix(session, opened, suffix, workspace, config, settings)
+
+
+def fill(
+    session: str,
+    opened: pb.Session | None,
+    fim: context_pb2.FimInput,
+    workspace: requests.WorkspaceLike | None,
+    config: config_pb2.DecodeConfig | None,
+    settings: DecodeSettings,
+) -> Streaming[str]:
+    """What stands between two texts, alone after the prefix; `workspace` as in `ask`."""
+    suffix = requests.suffix_input(fim=fim, mode="replace")
+    return _text_after_prefix(session, opened, suffix, workspace, config, settings)
+
+
+def _text_after_prefix(
+    session: str,
+    opened: pb.Session | None,
+    suffix: context_pb2.SuffixInput,
+    workspace: requests.WorkspaceLike | None,
+    config: config_pb2.DecodeConfig | None,
+    settings: DecodeSettings,
+) -> Streaming[str]:
     if workspace is None:
         workspace = opened is not None and bool(opened.workspace_root)
     prefix = requests.prefix_input(workspace=workspace) if workspace else None
-    suffix = requests.suffix_input(messages=[("user", text)], mode="replace")
     turn = complete(session, prefix, suffix, config, settings)
     # The other parts of a turn have no text, and neither has the last chunk.
     return streaming(turn.path, turn.request, pb.CompleteResponse, lambda told: told.chunk.text or None)

@@ -61,11 +61,11 @@ def ask(
     )
     question = target.text_or_stdin(" ".join(text))
     with invocation.connected() as client:
-        session, over_files = _session(client, name, folder, model, key, no_workspace)
+        session, over_files = session_of(client, name, folder, model, key, no_workspace)
         _answer(invocation, session, question, over_files, settings)
 
 
-def _session(
+def session_of(
     client: Client,
     name: str | None,
     folder: str | None,
@@ -94,19 +94,19 @@ def _answer(
         session.complete(messages=[("user", question)], mode="replace", prefix=prefix, **settings) as turn,
     ):
         if invocation.json:
-            _print_json(turn)
+            print_json(turn)
         else:
-            _print_text(turn, bar)
+            print_text(turn, bar)
 
 
-def _print_json(turn: Stream[CompleteResponse]) -> None:
+def print_json(turn: Stream[CompleteResponse]) -> None:
     from sessiond.client.cli.output import say_message
 
     for event in turn:
         say_message(event)
 
 
-def _print_text(turn: Stream[CompleteResponse], bar: PrefillBar) -> None:
+def print_text(turn: Stream[CompleteResponse], bar: PrefillBar) -> None:
     from sessiond.client.cli.output import on_terminal, say
 
     prefix: PrefixStatus | None = None

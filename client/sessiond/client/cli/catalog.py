@@ -19,6 +19,7 @@ CATALOG: dict[str, Entry] = {
     "completion": Entry("completion", "completion", "Print the completion script of a shell."),
     "ensure": Entry("ensure", "ensure", "Make a session's prefix hot."),
     "explain": Entry("explain", "explain", "Show what is resident, and why the rest is not."),
+    "fill": Entry("fill", "fill", "Fill in what stands at a place of a file."),
     "fn": Entry("functions", "fn", "Define prompts as functions, and call them."),
     "logs": Entry("daemon", "logs", "Show the log of a daemon that sessionctl started."),
     "models": Entry("models", "models", "List the models of this machine."),

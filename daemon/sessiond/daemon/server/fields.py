@@ -12,6 +12,7 @@ from sessiond.v1.errors import FieldViolation, InvalidInput
 MAX_TEXT = 32 << 20
 """Bytes of UTF-8 in one field. More than any window holds, and a bound on what one message can make us do."""
 MAX_NAME = 256
+MAX_PATH = 4096
 MAX_COUNT = 1 << 24
 """No count of tokens, threads or layers is larger."""
 SESSION_NAME = re.compile(r"sessions/[A-Za-z0-9_-]{1,64}")
@@ -60,7 +61,7 @@ class Fields:
 
     def absolute(self, field: str, value: str) -> Path | None:
         """An absolute path, or nothing."""
-        self.text(field, value, 4096)
+        self.text(field, value, MAX_PATH)
         if not value or "\0" in value:
             return None
         if not value.startswith("/"):

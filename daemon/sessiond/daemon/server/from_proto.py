@@ -15,8 +15,9 @@ from sessiond.adapters.base import (
     Sampling,
 )
 from sessiond.daemon.server.constraints import constrained, grammar_of
-from sessiond.daemon.server.fields import MAX_NAME, Fields, folder
+from sessiond.daemon.server.fields import MAX_NAME, MAX_PATH, Fields, folder
 from sessiond.daemon.sessions.config import SessionConfig
+from sessiond.daemon.sessions.fim import FimRequest
 from sessiond.daemon.sessions.open_request import OpenRequest
 from sessiond.daemon.sessions.segments import MAX_SEGMENTS, faults
 from sessiond.daemon.sessions.session import MAX_SEED, DecodeRequest
@@ -214,13 +215,25 @@ def suffix_request(suffix: context_pb2.SuffixInput) -> SuffixRequest:
             )
             request = SuffixRequest(messages=messages, replace=replace, expect=expect)
         case "fim":
-            before = fields.text("suffix.fim.before", suffix.fim.before)
-            after = fields.text("suffix.fim.after", suffix.fim.after)
-            request = SuffixRequest(fim=(before, after), replace=replace, expect=expect)
+            request = SuffixRequest(fim=_fim(fields, suffix.fim), replace=replace, expect=expect)
         case _:
             request = SuffixRequest("", replace=replace, expect=expect)
     fields.done()
     return request
+
+
+def _fim(fields: Fields, fim: context_pb2.FimInput) -> FimRequest:
+    path = fields.text("suffix.fim.path", fim.path, MAX_PATH)
+    if path.startswith("/") or any(character in path for character in "\r\n"):
+        fields.refuse("suffix.fim.path", "is not a path of one line relative to the workspace root")
+    if fim.layout not in context_pb2.FimLayout.values():
+        fields.refuse("suffix.fim.layout", f"{fim.layout} is not a value of FimLayout")
+    return FimRequest(
+        fields.text("suffix.fim.before", fim.before),
+        fields.text("suffix.fim.after", fim.after),
+        path,
+        suffix_first=fim.layout == context_pb2.FIM_LAYOUT_SUFFIX_FIRST,
+    )
 
 
 def _expect(source: context_pb2.PrefixInput | context_pb2.SuffixInput) -> dict[str, str] | None:

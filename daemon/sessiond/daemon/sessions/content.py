@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from sessiond.daemon.engine.frames import RAW
 from sessiond.daemon.sessions.prefix import Prefix
+from sessiond.daemon.sessions.suffix import FIM_ROLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,9 @@ class Content:
         """After an answer, or a part of one."""
         if not tokens:
             return self
-        roles = self.roles if self.roles and self.roles[-1] == "assistant" else (*self.roles, "assistant")
+        # What fills a middle is no message, and what goes on an answer is none of its own.
+        goes_on = bool(self.roles) and self.roles[-1] in {"assistant", FIM_ROLE}
+        roles = self.roles if goes_on else (*self.roles, "assistant")
         return Content(self.prefix, (*self.tail, *tokens), roles)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from sessiond.daemon.engine.seat import Seat
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.content import Content
+from sessiond.daemon.sessions.fim import ANSWER_TOKENS, NoWindow
 from sessiond.daemon.sessions.manifest import Identity, check
 from sessiond.daemon.sessions.prefix import Prefix
 from sessiond.daemon.sessions.sources import PrefixRequest, Sources
@@ -49,19 +50,32 @@ class Plans:
         self._sources.forget()
 
     async def suffix(
-        self, request: SuffixRequest, prefix: Prefix, standing: Content | None, timings: Timings
+        self,
+        request: SuffixRequest,
+        prefix: Prefix,
+        standing: Content | None,
+        timings: Timings,
+        answer: int = 0,
     ) -> Addition:
-        """What is asked to be added after `prefix`, or after all that is `standing` behind it. Raises if the context is not
-        what the client expects, or it would not fit.
+        """What is asked to be added after `prefix`, or after all that is `standing` behind it. A fill in the middle leaves
+        room for `answer` tokens, or for what is usual where that is 0. Raises if the context is not what the client expects,
+        or it would not fit.
         """
         check(request.expect, prefix.manifest)
         if standing is None or request.replace:
             standing = Content.of(prefix, self._format)
         begun = time.monotonic()
-        suffix = await build_suffix(self._seat, self._format, request, standing.roles)
         base = standing.tokens
-        if not base and suffix.tokens and self._identity.add_bos:
-            suffix = replace(suffix, tokens=[self._seat.facts.vocab.bos or 0, *suffix.tokens])
+        opening = [self._seat.facts.vocab.bos or 0] if not base and self._identity.add_bos else []
+        free = self._num_ctx - len(base) - len(opening)
+        room = free - (answer or min(ANSWER_TOKENS, free // 4))
+        try:
+            suffix = await build_suffix(self._seat, self._format, request, standing.roles, room)
+        except NoWindow as error:
+            needed = self._num_ctx - len(base) - room + error.tokens
+            raise ContextOverflow("suffix", len(base), needed, self._num_ctx) from error
+        if suffix.tokens:
+            suffix = replace(suffix, tokens=[*opening, *suffix.tokens])
         timings.tokenize_ms += (time.monotonic() - begun) * 1e3
         if len(base) + len(suffix.tokens) > self._num_ctx:
             raise ContextOverflow("suffix", len(base), len(suffix.tokens), self._num_ctx)

@@ -287,7 +287,7 @@ class Session:
             # All is planned before anything moves: an overflow of a later part must leave the context as it was.
             new = self._content.prefix if prefix is None else await self._plans.prefix(prefix, timings)
             standing = self._content if prefix is None else None
-            addition = await self._plans.suffix(suffix, new, standing, timings)
+            addition = await self._plans.suffix(suffix, new, standing, timings, request.max_tokens)
             self._plans.check_room(len(addition.base) + len(addition.suffix.tokens), request.max_tokens)
             if prefix is not None:
                 yield await self._move_to(new, timings)
@@ -386,6 +386,8 @@ class Session:
             resident_tokens=self.resident_tokens,
             available_tokens=self._num_ctx - self.resident_tokens,
             manifest_digest=self._content.prefix.manifest.digest,
+            fim_before_bytes=len(suffix.fim_before.encode()),
+            fim_after_bytes=len(suffix.fim_after.encode()),
         )
 
     async def _answer(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:

@@ -69,6 +69,8 @@ class SuffixStatus:
     resident_tokens: int
     available_tokens: int
     manifest_digest: str
+    fim_before_bytes: int = 0
+    fim_after_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from sessiond.daemon.engine.frames import RAW
 from sessiond.daemon.engine.process import EngineFailed
 from sessiond.daemon.engine.seat import Texts
-from sessiond.v1.errors import UnsupportedFeature, invalid
+from sessiond.daemon.sessions.fim import FimRequest, build_fim
+from sessiond.v1.errors import invalid
 
 ROLES = ("system", "user", "assistant")
+FIM_ROLE = "fim"
+"""Stands among the roles for a fill in the middle, which is no message: none can follow it in a frame."""
+STANDING_ROLES = (*ROLES, FIM_ROLE)
+"""All that may be among the roles of what stands."""
 MAX_ROLES = 1 << 12
 """Messages of a conversation, the last answer among them. Every turn has the template rendered around all of them."""
 
@@ -29,7 +34,7 @@ class SuffixRequest:
 
     text: str | None = None
     messages: tuple[MessageInput, ...] | None = None
-    fim: tuple[str, str] | None = None
+    fim: FimRequest | None = None
     replace: bool = False
     """After the prefix instead of after all that is resident."""
     expect: dict[str, str] | None = None
@@ -41,14 +46,23 @@ class Suffix:
 
     tokens: list[int]
     roles: tuple[str, ...]
+    fim_before: str = ""
+    """What was taken of the text before the cursor."""
+    fim_after: str = ""
 
 
 async def build_suffix(
-    engine: Texts, prompt_format: str, request: SuffixRequest, roles: Sequence[str]
+    engine: Texts, prompt_format: str, request: SuffixRequest, roles: Sequence[str], room: int
 ) -> Suffix:
-    """Frame what the turn adds, given the roles of what stands before it. Raises InvalidInput."""
+    """Frame what the turn adds, given the roles of what stands before it. A fill in the middle is cut to `room` tokens.
+
+    Raises InvalidInput, and as `build_fim`.
+    """
     if request.fim is not None:
-        raise UnsupportedFeature("fim", engine.facts.backend)
+        fill = await build_fim(engine, request.fim, room)
+        again = tuple(roles[-1:]) == (FIM_ROLE,)
+        standing = tuple(roles) if again else (*roles, FIM_ROLE)
+        return Suffix(fill.tokens, standing, fill.before, fill.after)
     added = _messages(request)
     after = (*roles, *(message.role for message in added))
     if added and len(after) >= MAX_ROLES:
@@ -58,6 +72,8 @@ async def build_suffix(
         return Suffix([token for run in runs for token in run], after)
     if not added:
         return Suffix([], after)
+    if FIM_ROLE in roles:
+        raise invalid("suffix.mode", "a conversation does not go on after a fill in the middle: REPLACE it")
     try:
         framing = await engine.framing(prompt_format, after)
     except EngineFailed as failed:

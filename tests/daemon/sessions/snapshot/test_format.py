@@ -19,7 +19,7 @@ from sessiond.daemon.engine.disk.format import Damaged
 from sessiond.daemon.engine.disk.keys import pack
 from sessiond.daemon.sessions.snapshot import format as form
 from sessiond.daemon.sessions.snapshot.reading import Reading
-from sessiond.daemon.sessions.suffix import MAX_ROLES, ROLES
+from sessiond.daemon.sessions.suffix import MAX_ROLES, STANDING_ROLES
 from sessiond.daemon.workspace.segment import LeftOut, Segment
 
 _TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
@@ -29,7 +29,7 @@ _HEADERS = st.builds(
     _TOKENS,
     identity=st.dictionaries(_TEXT, _TEXT, max_size=4),
     manifest_digest=st.binary(min_size=32, max_size=32),
-    roles=st.lists(st.sampled_from(ROLES), max_size=5).map(tuple),
+    roles=st.lists(st.sampled_from(STANDING_ROLES), max_size=5).map(tuple),
     segments=st.lists(st.builds(Segment, _TEXT, _TEXT, _TEXT, _TEXT, st.booleans(), _TEXT), max_size=4).map(
         tuple
     ),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sessiond.daemon.engine.disk.format import DIGEST_BYTES, Damaged
 from sessiond.daemon.engine.disk.keys import STEP, TOKEN_BYTES, pack_fields, unpack_fields
 from sessiond.daemon.sessions.segments import MAX_SEGMENTS
-from sessiond.daemon.sessions.suffix import MAX_ROLES, ROLES
+from sessiond.daemon.sessions.suffix import MAX_ROLES, STANDING_ROLES
 from sessiond.daemon.workspace.segment import LeftOut, Segment
 
 MAGIC = b"\x89SKS\r\n\x1a\n"
@@ -148,7 +148,7 @@ def _pack(header: Header) -> bytes:
     fields = pack_fields(header.identity)
     parts = [_COUNT.pack(len(fields)), fields]
     parts += [_TOKENS.pack(header.manifest_digest, header.prefix_tokens, header.count), header.tokens]
-    parts += [_COUNT.pack(len(header.roles)), bytes(ROLES.index(role) for role in header.roles)]
+    parts += [_COUNT.pack(len(header.roles)), bytes(map(STANDING_ROLES.index, header.roles))]
     parts.append(_COUNT.pack(len(header.segments)))
     for segment in header.segments:
         parts.append(bytes([segment.stable]))
@@ -169,7 +169,7 @@ def _unpacked(cursor: _Cursor) -> Header:
     identity = unpack_fields(cursor.take(cursor.count(MAX_HEADER)))
     digest, prefix, count = _TOKENS.unpack(cursor.take(_TOKENS.size))
     tokens = cursor.take(count * TOKEN_BYTES)
-    roles = tuple(ROLES[number] for number in cursor.take(cursor.count(MAX_ROLES)))
+    roles = tuple(STANDING_ROLES[number] for number in cursor.take(cursor.count(MAX_ROLES)))
     segments = tuple(_segment(cursor) for _ in range(cursor.count(MAX_SEGMENTS)))
     left_out = tuple(
         LeftOut(cursor.text(), cursor.text(), cursor.text()) for _ in range(cursor.count(MAX_LEFT_OUT))
