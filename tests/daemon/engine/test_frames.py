@@ -169,6 +169,44 @@ def test_a_template_that_is_too_much(source: str) -> None:
 def test_no_opening_token_and_a_fixed_day() -> None:
     source = "{{ bos_token }}{{ strftime_now('%Y') }}{% for m in messages %}{{ m.content }}{% endfor %}"
     assert frame(source, ["user"], "") == ["2025", ""]
+    assert frame(source, ["user"], "</s>", "<s>") == ["2025", ""]
+
+
+def test_an_opening_token_at_each_question_is_left_out_at_the_first_only() -> None:
+    source = (
+        "{% for m in messages %}{% if m.role == 'user' %}{{ bos_token + '[INST] ' + m.content + ' [/INST]' }}"
+        "{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}"
+    )
+    assert frame(source, ["user", "assistant", "user"], "</s>", "<s>") == [
+        "[INST] ",
+        " [/INST]",
+        "</s><s>[INST] ",
+        " [/INST]",
+    ]
+
+
+@pytest.mark.parametrize("source", [NO_SYSTEM, DROPS_SYSTEM])
+def test_a_system_message_of_a_client_follows_the_prefix(source: str) -> None:
+    whole = frame(source, ["system", "system", "user", "assistant", "user"], "</s>")
+    assert whole[1:3] == ["\n\n", "\n\n"]
+    assert [whole[0], *whole[3:]] == frame(source, ["user", "assistant", "user"], "</s>")
+
+
+def test_tools_are_none_and_marks_of_training_are_passed_over() -> None:
+    source = (
+        "{% if tools is not none %}TOOLS{% endif %}{% if documents %}DOCUMENTS{% endif %}"
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}|{% endfor %}"
+    )
+    assert frame(source, ["user"], "") == ["", "|"]
+
+
+def test_an_answer_begins_as_one_that_is_asked_for() -> None:
+    """Also where the template closes an answer that it takes for the last, or thinks for it."""
+    source = (
+        "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' and loop.last %}<think></think>{% endif %}"
+        "{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% else %}THE END{% endif %}"
+    )
+    assert frame(source, ["user", "assistant"], "") == ["<user>", "<assistant>", ""]
 
 
 def test_formats_by_name() -> None:

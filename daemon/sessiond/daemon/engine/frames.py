@@ -9,14 +9,22 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jinja2
+import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
 import jinja2.sandbox
 
 MAX_TEMPLATE = 1 << 18
 """Characters. Longer ones are no chat templates."""
+MAX_RENDERED = 1 << 22
+"""Characters. Frames around 4,096 messages are shorter."""
+
+MAX_FAULT = 500
+"""Characters that are told of what a template complains of."""
 
 RAW = "raw"
 """The format without frames: text follows text."""
@@ -33,6 +41,9 @@ NAMED = {
     ),
 }
 """Templates by name, beside the model's own."""
+
+_ASKS = "add_generation_prompt"
+"""What a template looks at that can open an answer."""
 
 _SEPARATOR = "\n\n"
 """Between a prefix and the first message where the template knows no system role."""
@@ -59,27 +70,55 @@ def source_digest(source: str) -> str:
     return hashlib.sha256(source.encode("utf-8", "replace")).hexdigest()
 
 
-def frame(source: str, roles: Sequence[str], eos_text: str) -> list[str]:
+def frame(source: str, roles: Sequence[str], eos_text: str, bos_text: str = "") -> list[str]:
     """The texts before, between and after messages of these roles: one more than there are roles.
 
-    A leading "system" stands for the prefix; where the template knows no system role, the prefix opens the first
-    message of the user. After a last "assistant" nothing stands: its text goes on. Raises FrameError.
+    A leading "system" stands for the prefix; where the template knows no system role, or no second one, what is to come
+    first opens the first message that it knows. After a last "assistant" nothing stands: its text goes on, and it begins as
+    an answer would. A token that opens a text does not open the first one: see `Identity.add_bos`. Raises FrameError.
     """
     if not source:
         return [""] * (len(roles) + 1)
+    if list(roles[-2:]) == ["user", "assistant"]:
+        return [*frame(source, roles[:-1], eos_text, bos_text), ""]
+    if roles and roles[-1] == "user" and _ASKS not in source:
+        # It knows no way to ask for an answer: what it puts before one is that.
+        return _framed(source, [*roles, "assistant"], eos_text, bos_text)[:-1]
+    return _framed(source, roles, eos_text, bos_text)
+
+
+def _framed(source: str, roles: Sequence[str], eos_text: str, bos_text: str) -> list[str]:
     marks = [f"\ue000{index}\ue000" for index in range(len(roles))]
-    messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
     asks = not roles or roles[-1] != "assistant"
-    try:
-        pieces = _cut(_render(source, messages, eos_text, ask=asks), marks)
-    except FrameError:
-        if list(roles[:2]) != ["system", "user"]:
-            raise
-        merged = {"role": "user", "content": marks[0] + _SEPARATOR + marks[1]}
-        pieces = _cut(_render(source, [merged, *messages[2:]], eos_text, ask=asks), marks)
-    if not asks:
-        pieces[-1] = ""
-    return pieces
+    refused: FrameError | None = None
+    for messages in _ways(roles, marks):
+        try:
+            pieces = _cut(_render(source, messages, eos_text, bos_text, ask=asks), marks)
+        except FrameError as error:
+            refused = refused or error
+            continue
+        if bos_text:
+            pieces[0] = pieces[0].removeprefix(bos_text)
+        return _opened(pieces if asks else [*pieces[:-1], ""], roles)
+    assert refused is not None
+    raise refused
+
+
+def _opened(pieces: list[str], roles: Sequence[str]) -> list[str]:
+    """A space before an answer is the answer's own: models learnt it as a part of its first token, and say it themselves."""
+    opens = [*(role == "assistant" for role in roles), bool(roles) and roles[-1] != "assistant"]
+    return [piece.rstrip(" ") if opens_one else piece for piece, opens_one in zip(pieces, opens, strict=True)]
+
+
+def _ways(roles: Sequence[str], marks: Sequence[str]) -> Iterator[list[dict[str, str]]]:
+    """The messages as they are; with those of the system that come first as one; with these as the first user's opening."""
+    messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
+    yield messages
+    first = next((index for index, role in enumerate(roles) if role != "system"), len(roles))
+    if first > 1:
+        yield [{"role": "system", "content": _SEPARATOR.join(marks[:first])}, *messages[first:]]
+    if first > 0 and roles[first : first + 1] == ["user"]:
+        yield [{"role": "user", "content": _SEPARATOR.join(marks[: first + 1])}, *messages[first + 1 :]]
 
 
 def _cut(text: str, marks: Sequence[str]) -> list[str]:
@@ -98,16 +137,40 @@ def _cut(text: str, marks: Sequence[str]) -> list[str]:
     return pieces
 
 
-def _render(source: str, messages: Sequence[dict[str, str]], eos_text: str, *, ask: bool) -> str:
+def _render(
+    source: str, messages: Sequence[dict[str, str]], eos_text: str, bos_text: str, *, ask: bool
+) -> str:
     try:
-        return _compile(source).render(
+        # All that the most used renderer gives every template, so that what they ask of it is answered alike here.
+        stream = _compile(source).generate(
             messages=list(messages),
-            add_generation_prompt=ask,
-            bos_token="",  # the daemon's own policy decides on the opening token
+            **{_ASKS: ask},
+            bos_token=bos_text,
             eos_token=eos_text,
+            tools=None,
+            documents=None,
         )
+        parts: list[str] = []
+        size = 0
+        for part in stream:
+            size += len(part)
+            if size > MAX_RENDERED:
+                raise FrameError(f"it has more than {MAX_RENDERED} characters")
+            parts.append(part)
+        return "".join(parts)
     except Exception as error:
-        raise FrameError(f"the template failed: {type(error).__name__}: {error}") from error
+        raise FrameError(f"the template failed: {type(error).__name__}: {str(error)[:MAX_FAULT]}") from error
+
+
+class Generation(jinja2.ext.Extension):
+    """`{% generation %}` marks what a model is trained on, and changes nothing of what is rendered."""
+
+    tags = {"generation"}  # noqa: RUF012 - as the base class has it
+
+    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+        """Its body."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 @functools.lru_cache(maxsize=16)
@@ -117,7 +180,7 @@ def _compile(source: str) -> jinja2.Template:
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
-        extensions=["jinja2.ext.loopcontrols"],
+        extensions=["jinja2.ext.loopcontrols", Generation],
         # The output is a prompt, never HTML, and content is not even in it.
         autoescape=False,
     )

@@ -34,6 +34,7 @@ from sessiond.daemon.engine.jobs import JobCommand, JobMaker
 from sessiond.daemon.engine.loop import Cancelled, Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
 from sessiond.daemon.engine.outbox import Outbox
+from sessiond.daemon.engine.rendering import Renderer
 from sessiond.daemon.engine.schedule import Rank
 from sessiond.daemon.engine.tune import measure
 
@@ -52,6 +53,7 @@ class Worker:
         self._loop = Loop(self._after_turn, self._idle, self._say)
         self._outbox = Outbox(channel, self._loop.stop)
         self._side = ThreadPoolExecutor(1, "side")
+        self._renderer = Renderer()  # of the side thread
 
     def serve(self) -> None:
         """Load, then work until the daemon hangs up."""
@@ -73,6 +75,7 @@ class Worker:
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         self._loop.run()
         self._side.shutdown(cancel_futures=True)
+        self._renderer.close()
         self._arenas.shut()
         self._model.close()
 
@@ -164,7 +167,7 @@ class Worker:
             case wire.Frame():
                 vocab = self._model.facts.vocab
                 source = frames.template_source(command.prompt_format, vocab.chat_template)
-                pieces = frames.frame(source, command.roles, vocab.eos_text)
+                pieces = self._renderer.frame(source, command.roles, vocab.eos_text, vocab.bos_text)
                 return wire.Framed(pieces, frames.source_digest(source))
 
     def _close_when_idle(self, command: wire.Close) -> None:

@@ -39,7 +39,8 @@ async def take_ground(
     config = request.config
     arena, root = arena_name(request.workspace_root, settings), str(request.workspace_root or "")
     try:
-        framing = await engine.framing(config.prompt_format, [])
+        # Templates look at the first message.
+        framing = await engine.framing(config.prompt_format, ["user"])
         opened = await open_branch(memory, engine, branch, arena, root, settings)
     except EngineFailed as failed:
         if failed.kind == "unsupported":

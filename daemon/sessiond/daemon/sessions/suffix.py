@@ -84,8 +84,11 @@ async def build_suffix(
         ) from failed
     contents = await engine.tokenize([message.content for message in added])
     tokens: list[int] = []
+    # Behind a question stands already what opens an answer: one that the client gives goes on there.
+    is_open = tuple(roles[-1:]) == ("user",) and added[0].role == "assistant"
     for index, run in enumerate(contents, start=len(roles)):
-        tokens += [*framing.runs[index], *run]
+        opening = () if is_open and index == len(roles) else framing.runs[index]
+        tokens += [*opening, *run]
     return Suffix([*tokens, *framing.runs[-1]], after)
 
 
