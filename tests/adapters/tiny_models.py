@@ -20,6 +20,7 @@ CONTEXT = 4096
 """Tokens that the models say they were trained for."""
 
 _WIDTH = 64
+_BERT_CONTEXT = 256
 _INNER = 2 * _WIDTH
 _HEADS = 2
 _STATE = 16
@@ -67,6 +68,88 @@ def plain(path: Path, layers: int = 4) -> None:
             _feed_forward(weights, f"blk.{layer}")
 
     _write(path, "llama", layers, describe, fill)
+
+
+def pooled(path: Path, pooling: gguf.PoolingType = gguf.PoolingType.LAST, layers: int = 2) -> None:
+    """Llama, made for vectors: it says how those of a text's tokens become one."""
+
+    def describe(writer: gguf.GGUFWriter) -> None:
+        _describe_attention(writer, [_HEADS] * layers)
+        writer.add_rope_dimension_count(_WIDTH // _HEADS)
+        writer.add_pooling_type(pooling)
+
+    def fill(weights: _Weights) -> None:
+        for layer in range(layers):
+            _attention(weights, f"blk.{layer}")
+            _feed_forward(weights, f"blk.{layer}")
+
+    _write(path, "llama", layers, describe, fill)
+
+
+def bert(path: Path, pooling: gguf.PoolingType = gguf.PoolingType.CLS, layers: int = 2) -> None:
+    """Bert: it reads a whole text at once, and remembers nothing of it."""
+    writer = gguf.GGUFWriter(path, "bert")
+    writer.add_context_length(_BERT_CONTEXT)
+    writer.add_embedding_length(_WIDTH)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(_INNER)
+    writer.add_head_count(_HEADS)
+    writer.add_layer_norm_eps(1e-6)
+    writer.add_causal_attention(False)
+    writer.add_pooling_type(pooling)
+    size = _add_word_pieces(writer)
+    weights = _Weights(writer, seed=9)
+
+    def norm(name: str) -> None:
+        weights.vector(f"{name}.weight", _WIDTH)
+        weights.vector(f"{name}.bias", _WIDTH, around=0.0)
+
+    weights.matrix("token_embd.weight", size, _WIDTH)
+    weights.table("token_types.weight", 2, _WIDTH, around=0.0, spread=0.1)
+    weights.table("position_embd.weight", _BERT_CONTEXT, _WIDTH, around=0.0, spread=0.2)
+    norm("token_embd_norm")
+    for layer in range(layers):
+        block = f"blk.{layer}"
+        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            weights.matrix(f"{block}.{part}.weight", _WIDTH, _WIDTH)
+            weights.vector(f"{block}.{part}.bias", _WIDTH, around=0.0)
+        weights.matrix(f"{block}.ffn_up.weight", _INNER, _WIDTH)
+        weights.vector(f"{block}.ffn_up.bias", _INNER, around=0.0)
+        weights.matrix(f"{block}.ffn_down.weight", _WIDTH, _INNER)
+        weights.vector(f"{block}.ffn_down.bias", _WIDTH, around=0.0)
+        norm(f"{block}.attn_output_norm")
+        norm(f"{block}.layer_output_norm")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _add_word_pieces(writer: gguf.GGUFWriter) -> int:
+    """Letters that open a word, letters that go on in one, and a few words; how many they are."""
+    letters = [chr(code) for code in range(0x21, 0x7F) if not chr(code).isupper()]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokens = [
+        *special,
+        *(f"\u2581{letter}" for letter in letters),
+        *letters,
+        "\u2581the",
+        "\u2581value",
+        "ing",
+    ]
+    kinds = [gguf.TokenType.CONTROL] * len(special) + [gguf.TokenType.NORMAL] * (len(tokens) - len(special))
+    writer.add_tokenizer_model("bert")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_type_count(2)
+    writer.add_pad_token_id(0)
+    writer.add_unk_token_id(1)
+    writer.add_bos_token_id(2)
+    writer.add_sep_token_id(3)
+    writer.add_eos_token_id(3)
+    writer.add_mask_token_id(4)
+    return len(tokens)
 
 
 def sliding_window(path: Path, layers: int = 4) -> None:

@@ -30,7 +30,7 @@ CALLS: list[Unary[object] | Streaming[object]] = [
     models.get_runtime(),
     models.tokenize("", "", False, False),
     models.detokenize([], ""),
-    models.embed([], ""),
+    models.embed([], "", False),
     workspaces.get_workspace("/w"),
     workspaces.pin_files("/w", []),
     workspaces.unpin_files("/w", []),

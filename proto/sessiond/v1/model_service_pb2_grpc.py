@@ -107,7 +107,7 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Embed(self, request, context):
-        """Turns texts into vectors.
+        """Turns texts into vectors, as the model was trained to. UnsupportedFeature for a model that does not say how it pools.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

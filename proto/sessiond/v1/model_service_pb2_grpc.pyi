@@ -44,7 +44,7 @@ class ModelServiceStub:
     Detokenize: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DetokenizeRequest, _model_service_pb2.DetokenizeResponse]
     """Turns tokens into text."""
     Embed: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.EmbedRequest, _model_service_pb2.EmbedResponse]
-    """Turns texts into vectors."""
+    """Turns texts into vectors, as the model was trained to. UnsupportedFeature for a model that does not say how it pools."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -62,7 +62,7 @@ class ModelServiceAsyncStub(ModelServiceStub):
     Detokenize: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DetokenizeRequest, _model_service_pb2.DetokenizeResponse]  # type: ignore[assignment]
     """Turns tokens into text."""
     Embed: _aio.UnaryUnaryMultiCallable[_model_service_pb2.EmbedRequest, _model_service_pb2.EmbedResponse]  # type: ignore[assignment]
-    """Turns texts into vectors."""
+    """Turns texts into vectors, as the model was trained to. UnsupportedFeature for a model that does not say how it pools."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Describes models and uses them without a session."""
@@ -113,6 +113,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.EmbedResponse, _abc.Awaitable[_model_service_pb2.EmbedResponse]]:
-        """Turns texts into vectors."""
+        """Turns texts into vectors, as the model was trained to. UnsupportedFeature for a model that does not say how it pools."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

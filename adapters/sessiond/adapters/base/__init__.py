@@ -1,6 +1,7 @@
 """What a backend must do. Every adapter passes the contract suite in `tests/adapters`."""
 
 from sessiond.adapters.base.adapter import Adapter, Model
+from sessiond.adapters.base.embed import Embedder
 from sessiond.adapters.base.errors import (
     Aborted,
     BackendError,
@@ -29,6 +30,7 @@ __all__ = [
     "BackendError",
     "Capabilities",
     "ContextSettings",
+    "Embedder",
     "FimTokens",
     "KvContext",
     "Likely",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from sessiond.adapters.base.embed import Embedder
 from sessiond.adapters.base.facts import ModelFacts
 from sessiond.adapters.base.kv import KvContext, Sampler
 from sessiond.adapters.base.prompt import PromptContext
@@ -51,6 +52,10 @@ class Model(Protocol):
         """A sampler for one stream over a KvContext. Raises Unsupported for what it cannot do, and SettingsError on
         "grammar" for a grammar that is none.
         """
+        ...
+
+    def new_embedder(self) -> Embedder:
+        """What makes vectors of texts, on the resources of a context of its own. Raises Unsupported("embed")."""
         ...
 
     def close(self) -> None:

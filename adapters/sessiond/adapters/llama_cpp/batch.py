@@ -62,6 +62,10 @@ class Batch:
         self._native.n_tokens = start
         return self._native, rows
 
+    def want_all(self) -> None:
+        """Want something of every row, as pooling does."""
+        self._wanted[: self._native.n_tokens] = 1
+
     def want_more(self, width: int, grain: int) -> None:
         """Want logits of further rows, so that in each micro-batch of `grain` rows those of none or of a multiple of
         `width` rows are computed. There must be as many rows.

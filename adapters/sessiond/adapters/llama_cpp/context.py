@@ -90,6 +90,11 @@ class LlamaContext:
         self._listen_to(self._flag if self.aborts_by_itself else None)
         self._batch = Batch(settings.num_batch + plan.row_width - 1)
 
+    @property
+    def remembers(self) -> bool:
+        """Whether anything is kept of what was computed."""
+        return self._sequences.exist
+
     def _make_sequences(self, native: Any) -> Sequences:
         return Sequences(native)
 

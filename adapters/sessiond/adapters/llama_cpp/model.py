@@ -19,11 +19,13 @@ from sessiond.adapters.base import (
     ModelSettings,
     Sampling,
     SettingsError,
+    Unsupported,
 )
 from sessiond.adapters.base.grammar import Automata, Guard, Pieces
 from sessiond.adapters.llama_cpp.context import LlamaContext
 from sessiond.adapters.llama_cpp.deterministic import Deterministic
 from sessiond.adapters.llama_cpp.devices import free_gpu_memory
+from sessiond.adapters.llama_cpp.embedder import POOLINGS, LlamaEmbedder
 from sessiond.adapters.llama_cpp.gguf_head import check_model_file, file_digest
 from sessiond.adapters.llama_cpp.library import forget_log, last_words, library
 from sessiond.adapters.llama_cpp.padded import PaddedContext
@@ -52,6 +54,7 @@ class LlamaModel:
         if not self._native:
             raise ModelLoadError(f"llama.cpp cannot load {path}: {last_words() or 'no reason given'}")
         self._contexts: list[LlamaContext] = []
+        self._embedders: list[LlamaEmbedder] = []
         self._loras = [self._lora(lora.path) for lora in settings.loras]
         self._settings = settings
         self._automata = Automata()
@@ -73,6 +76,8 @@ class LlamaModel:
 
     def variants(self, settings: ContextSettings) -> Sequence[ContextSettings]:
         """See `Model.variants`."""
+        if not self._shape.remembers:
+            return ()  # nothing is decoded in its contexts
         return variants(settings, self._trained, on_gpu=self._on_gpu)
 
     def cell_bytes(self, settings: ContextSettings) -> int:
@@ -119,8 +124,25 @@ class LlamaModel:
             self._all_pieces = Pieces(self.pieces(range(vocab.size)), vocab.end_tokens)
         return Guard(automaton, self._all_pieces)
 
+    def new_embedder(self) -> LlamaEmbedder:
+        """See `Model.new_embedder`."""
+        # A low-rank adapter changes what a model says; no vector was ever trained with one here.
+        if not self.facts.capabilities.embed or self._loras:
+            raise Unsupported("embed")
+        embedder = LlamaEmbedder(
+            self._native,
+            self._pooling,
+            self._vocab.facts.size,
+            resolve(ContextSettings(), self._trained, on_gpu=self._on_gpu),
+            lambda text: self._vocab.tokenize(text, parse_special=False, whole=True),
+        )
+        self._embedders.append(embedder)
+        return embedder
+
     def close(self) -> None:
         """See `Model.close`."""
+        for embedder in self._embedders:
+            embedder.close()
         for context in self._contexts:
             context.close()
         if self._native:
@@ -154,6 +176,29 @@ class LlamaModel:
         found = self._low.llama_model_meta_val_str(self._native, key.encode(), text, len(text))
         return text.value.decode("utf-8", "replace") if found >= 0 else ""
 
+    @property
+    def _pooling(self) -> str:
+        """How the file says that vectors are made of texts; empty if it does not."""
+        family = self._metadata("general.architecture")
+        return POOLINGS.get(self._metadata(f"{family}.pooling_type"), "")
+
+    def _capabilities(self) -> Capabilities:
+        # A model that was made for vectors says how they are pooled. Any decoder could be asked, and none would be of use.
+        embed = bool(self._pooling) and not self._low.llama_model_has_encoder(self._native)
+        if not self._shape.remembers:
+            return Capabilities(session=False, embed=embed)
+        return Capabilities(
+            embed=embed,
+            fork=self._shape.can_share,
+            truncate=self._shape.can_cut,
+            snapshot=self._shape.layout is not None,
+            grammar=True,
+            logprobs=True,
+            fim=self._vocab.facts.fim is not None,
+            deterministic=self._shape.can_cut,
+            reports_reuse=True,
+        )
+
     def _facts(self, path: str) -> ModelFacts:
         low = self._low
         text = ctypes.create_string_buffer(256)
@@ -168,16 +213,7 @@ class LlamaModel:
             parameters=int(low.llama_model_n_params(self._native)),
             num_ctx_train=self._trained.num_ctx,
             vocab=self._vocab.facts,
-            capabilities=Capabilities(
-                fork=self._shape.can_share,
-                truncate=self._shape.can_cut,
-                snapshot=self._shape.layout is not None,
-                grammar=True,
-                logprobs=True,
-                fim=self._vocab.facts.fim is not None,
-                deterministic=self._shape.can_cut,
-                reports_reuse=True,
-            ),
+            capabilities=self._capabilities(),
             notes=() if self._settings.extra_buffers else ("extra buffer types are off",),
         )
 

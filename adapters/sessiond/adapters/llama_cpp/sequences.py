@@ -23,6 +23,11 @@ class Sequences:
         self._native = native
         self._memory = self._low.llama_get_memory(native)
 
+    @property
+    def exist(self) -> bool:
+        """Whether the model has a memory at all."""
+        return bool(self._memory)
+
     def end(self, sequence: int) -> int:
         """The position behind the last one that it holds."""
         return int(self._low.llama_memory_seq_pos_max(self._memory, sequence)) + 1

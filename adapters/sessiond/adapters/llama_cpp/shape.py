@@ -23,6 +23,8 @@ class KvShape:
     """Whether there is a state for all tokens together, beside cells or instead of them."""
     window: int
     """Tokens that the layers with a sliding window see; 0 without such layers."""
+    remembers: bool = True
+    """Whether there is anything that a later token is computed from: not in a model that reads whole texts only."""
     layout: Layout | None = None
     """How its states are laid out; None where that is not known, so that none can be loaded."""
     numbers: int = 0
@@ -31,7 +33,7 @@ class KvShape:
     @property
     def can_cut(self) -> bool:
         """Whether a sequence can be cut anywhere, from its cells alone."""
-        return not self.recurrent and not self.window
+        return self.remembers and not self.recurrent and not self.window
 
     @property
     def can_share(self) -> bool:
@@ -65,6 +67,8 @@ def find_shape(model: Any, make: Callable[[KvShape], LlamaContext]) -> KvShape:
         return said
     context = make(said)
     try:
+        if not context.remembers:
+            return replace(said, remembers=False)
         context.decode([Run(0, 0, [0, 1])])
         state = context.save(0)
     except BackendError:

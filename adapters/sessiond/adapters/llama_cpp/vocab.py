@@ -25,16 +25,16 @@ class Vocab:
         self._pieces: dict[int, bytes] = {}
         self.facts = self._facts(model)
 
-    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
-        """See `Model.tokenize`."""
+    def tokenize(self, text: str, *, parse_special: bool, whole: bool = False) -> list[int]:
+        """See `Model.tokenize`. A `whole` text has the tokens around it that the vocabulary puts there."""
         data = text.encode()
-        if not data:
+        if not data and not whole:
             return []
         room = len(data) + 8  # never more tokens than bytes, but for a prefix space and its like
         for _ in range(2):
             tokens = (ctypes.c_int32 * room)()
             count = self._low.llama_tokenize(
-                self._native, data, len(data), tokens, room, False, parse_special
+                self._native, data, len(data), tokens, room, whole, parse_special
             )
             if count >= 0:
                 return list(tokens[:count])

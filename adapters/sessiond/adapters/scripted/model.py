@@ -9,6 +9,7 @@ from sessiond.adapters.base import (
     BackendError,
     Capabilities,
     ContextSettings,
+    Embedder,
     KvContext,
     ModelFacts,
     ModelSettings,
@@ -20,6 +21,7 @@ from sessiond.adapters.base import (
 from sessiond.adapters.base.grammar import Automata, Guard, Pieces
 from sessiond.adapters.scripted import answers, vocab
 from sessiond.adapters.scripted.cells import CELL_BYTES
+from sessiond.adapters.scripted.embedder import ScriptedEmbedder
 from sessiond.adapters.scripted.kv import ScriptedKv
 from sessiond.adapters.scripted.options import Options
 from sessiond.adapters.scripted.prompt import ScriptedPrompt
@@ -55,6 +57,7 @@ class ScriptedModel:
         self._root = answers.root(repr((options.weights, settings.loras)))
         self._facts = _facts(backend, options, exposes_kv=exposes_kv)
         self._contexts: list[ScriptedKv | ScriptedPrompt] = []
+        self._embedders: list[ScriptedEmbedder] = []
         self._automata = Automata()
         self._closed = False
 
@@ -103,9 +106,16 @@ class ScriptedModel:
         automaton = self._automata.of(sampling.grammar) if sampling.grammar else None
         return ScriptedSampler(sampling, None if automaton is None else Guard(automaton, _PIECES))
 
+    def new_embedder(self) -> Embedder:
+        if not self._options.embed:
+            raise Unsupported("embed")
+        embedder = ScriptedEmbedder(self._root, self._options.num_ctx, self._script)
+        self._embedders.append(embedder)
+        return embedder
+
     def close(self) -> None:
         self._closed = True
-        for context in self._contexts:
+        for context in (*self._contexts, *self._embedders):
             context.close()
         self._contexts.clear()
 
@@ -129,6 +139,7 @@ def _facts(backend: str, options: Options, *, exposes_kv: bool) -> ModelFacts:
             grammar=exposes_kv,
             logprobs=exposes_kv,
             fim=options.fim,
+            embed=options.embed,
             deterministic=True,
             reports_reuse=not exposes_kv and not options.silent,
         ),

@@ -44,6 +44,8 @@ class Options:
     """The model was trained to see an opening token."""
     fim: bool = False
     """The model can fill in the middle."""
+    embed: bool = False
+    """The model makes vectors of texts."""
     weights: str = ""
     """Any text: another one is another model, with other answers."""
 
@@ -110,5 +112,6 @@ _READERS: dict[str, Callable[[str | None], object]] = {
     "silent": _flag,
     "bos": _flag,
     "fim": _flag,
+    "embed": _flag,
     "weights": _text,
 }

@@ -37,6 +37,6 @@ def detokenize(token_ids: Iterable[int], model: str) -> Unary[str]:
     return unary(f"{_SERVICE}/Detokenize", request, pb.DetokenizeResponse, lambda told: told.text)
 
 
-def embed(texts: Iterable[str], model: str) -> Unary[list[pb.Embedding]]:
-    request = made(pb.EmbedRequest, model=model, texts=texts)
+def embed(texts: Iterable[str], model: str, normalize: bool) -> Unary[list[pb.Embedding]]:
+    request = made(pb.EmbedRequest, model=model, texts=texts, normalize=normalize)
     return unary(f"{_SERVICE}/Embed", request, pb.EmbedResponse, lambda told: list(told.embeddings))

@@ -17,6 +17,7 @@ CATALOG: dict[str, Entry] = {
     "ask": Entry("ask", "ask", "Ask a question about a folder and stream the answer."),
     "close": Entry("sessions", "close", "Close a session and free what it holds."),
     "completion": Entry("completion", "completion", "Print the completion script of a shell."),
+    "embed": Entry("models", "embed", "Show the vectors of texts."),
     "ensure": Entry("ensure", "ensure", "Make a session's prefix hot."),
     "explain": Entry("explain", "explain", "Show what is resident, and why the rest is not."),
     "fill": Entry("fill", "fill", "Fill in what stands at a place of a file."),

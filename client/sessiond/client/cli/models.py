@@ -1,4 +1,4 @@
-"""`sessionctl models` and `sessionctl tokenize`."""
+"""`sessionctl models`, `tokenize` and `embed`."""
 
 from __future__ import annotations
 
@@ -77,3 +77,27 @@ def tokenize(invocation: Invocation, model: str | None, special: bool, bos: bool
         ],
         right=(0,),
     )
+
+
+@click.command()
+@target.model_option
+@click.option("--normalize", is_flag=True, help="Scale each vector to the length 1.")
+@json_option
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
+@pass_invocation
+def embed(invocation: Invocation, model: str | None, normalize: bool, texts: tuple[str, ...]) -> None:
+    """Show the vectors of texts.
+
+    The model has to be one that was made for it. Each vector is a line of numbers. A TEXT of `-` reads standard input.
+    """
+    from sessiond.client.cli.output import say, say_message
+
+    with invocation.connected() as client:
+        read = [target.text_or_stdin(text) for text in texts]
+        found = client.embed(read, model=target.chosen_model(model), normalize=normalize)
+    if invocation.json:
+        for vector in found:
+            say_message(vector)
+        return
+    for vector in found:
+        say("\t".join(f"{value:.7g}" for value in vector.values))

@@ -169,10 +169,15 @@ class Client:
         return self._link.unary(models.detokenize(token_ids, model), timeout)
 
     def embed(
-        self, texts: Iterable[str], *, model: str = "", timeout: float | None = None
+        self,
+        texts: Iterable[str],
+        *,
+        model: str = "",
+        normalize: bool = False,
+        timeout: float | None = None,
     ) -> list[model_service_pb2.Embedding]:
-        """One vector for each text, in order."""
-        return self._link.unary(models.embed(texts, model), timeout)
+        """One vector for each text, in order, as the model makes it; with `normalize` of length 1."""
+        return self._link.unary(models.embed(texts, model, normalize), timeout)
 
     # ---- workspaces ------------------------------------------------------------------------------------------
 

@@ -172,6 +172,21 @@ class Engine:
         assert isinstance(answer, wire.PieceList)
         return answer.pieces
 
+    async def embed(self, texts: Sequence[str]) -> wire.Embedded:
+        """A vector of each text; see `wire.Embedded`. A cancel here is a cancel there."""
+        call = self._process.call(wire.Embed(self._process.next_id(), list(texts)))
+        try:
+            while True:
+                event = await call.next()
+                if isinstance(event, wire.Done):
+                    assert isinstance(event.answer, wire.Embedded)
+                    return event.answer
+        finally:
+            if call.over:
+                call.forget()
+            else:
+                await asyncio.shield(asyncio.create_task(call.end_early()))
+
     async def framing(self, prompt_format: str, roles: Sequence[str]) -> Framing:
         """The tokens around messages of these roles."""
         key = (prompt_format, tuple(roles))

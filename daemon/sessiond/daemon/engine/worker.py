@@ -29,6 +29,7 @@ from sessiond.daemon.engine import frames, wire
 from sessiond.daemon.engine.arenas import Arenas, Disk, NoMemory
 from sessiond.daemon.engine.backends import adapters
 from sessiond.daemon.engine.disk import DiskTier
+from sessiond.daemon.engine.embedding import Embedding
 from sessiond.daemon.engine.heap import give_back_heap
 from sessiond.daemon.engine.jobs import JobCommand, JobMaker
 from sessiond.daemon.engine.loop import Cancelled, Loop
@@ -68,6 +69,7 @@ class Worker:
             self._tier = MemoryTier(first.memory_tier)
             self._arenas = Arenas(self._model, self._tier, self._outbox.send, disk)
             self._jobs = JobMaker(self._model, self._arenas, self._outbox.keep)
+            self._embedding = Embedding(self._model, self._loop.call, self._done, self._failed)
             self._outbox.send(wire.Done(first.id, wire.Loaded(self._model.facts, self._defaults())))
         except Exception as error:  # noqa: BLE001 - whatever a load dies of is told to the daemon
             self._failed(first.id, error)
@@ -91,6 +93,12 @@ class Worker:
 
         model = adapters()[command.adapter].load(command.model, command.settings, progress)
         # The first decode happens here and now: if the build is faulty, it dies before any session has begun.
+        if not model.facts.capabilities.session:
+            if model.facts.capabilities.embed:
+                embedder = model.new_embedder()
+                embedder.embed(embedder.tokens("The first decode.")[: embedder.window])
+                embedder.close()
+            return model
         context = model.new_context(ContextSettings(num_ctx=min(256, model.facts.num_ctx_train)))
         if isinstance(context, KvContext):
             tokens = model.tokenize("The first decode.", parse_special=False)[:64]
@@ -112,9 +120,9 @@ class Worker:
         self._arenas.after_turn(self._loop.busy_branches())
 
     def _idle(self) -> float | None:
-        pause = self._arenas.idle()
+        pauses = (self._arenas.idle(), self._embedding.idle())
         self._after_turn()
-        return pause
+        return min((pause for pause in pauses if pause is not None), default=None)
 
     # Commands.
 
@@ -128,7 +136,11 @@ class Worker:
     def _take(self, command: wire.AnyCommand) -> None:
         match command:
             case wire.Cancel():
+                self._embedding.cancel(command.job)
                 self._loop.cancel(command.job)
+            case wire.Embed():
+                self._embedding.heard(command)
+                self._side.submit(self._embedding.begin, command)
             case wire.Tokenize() | wire.Pieces() | wire.Frame():
                 self._side.submit(self._answer, command.id, lambda: self._aside(command))
             case wire.Open():
@@ -231,6 +243,9 @@ class Worker:
             self._failed(command_id, error)
         else:
             self._outbox.send(wire.Done(command_id, answer))
+
+    def _done(self, command_id: int, answer: wire.Answer) -> None:
+        self._outbox.send(wire.Done(command_id, answer))
 
     def _failed(self, command_id: int, error: BaseException, held: list[int] | None = None) -> None:
         kind, field = _kind(error)

@@ -24,13 +24,17 @@ from sessiond.daemon.sessions.session import MAX_SEED, DecodeRequest
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.suffix import MAX_ROLES, MessageInput, SuffixRequest
 from sessiond.daemon.workspace.segment import Segment
-from sessiond.v1 import config_pb2, context_pb2, session_service_pb2
+from sessiond.v1 import config_pb2, context_pb2, model_service_pb2, session_service_pb2
 from sessiond.v1.errors import UnsupportedFeature
 
 MAX_LOGPROBS = 20
 MAX_CONTINUATIONS = 1 << 10
 MAX_CONTINUATION = 1 << 20
 """Bytes of UTF-8 in one of them."""
+MAX_EMBED_TEXTS = 1024
+MAX_EMBED_TEXT = 256 << 10
+"""Bytes of one text: what a window takes is far less, and all of it is tokenized to know."""
+MAX_EMBED_BYTES = 4 << 20
 _FLASH = {
     config_pb2.FLASH_ATTN_UNSPECIFIED: None,
     config_pb2.FLASH_ATTN_ON: True,
@@ -248,6 +252,21 @@ def _expect(source: context_pb2.PrefixInput | context_pb2.SuffixInput) -> dict[s
         for descriptor in context_pb2.ManifestSegment.DESCRIPTOR.fields:
             told[f"segments[{index}].{descriptor.name}"] = str(getattr(segment, descriptor.name))
     return told
+
+
+def texts_to_embed(request: model_service_pb2.EmbedRequest) -> list[str]:
+    """Raises InvalidInput."""
+    fields = Fields()
+    if len(request.texts) > MAX_EMBED_TEXTS:
+        fields.refuse("texts", f"has more than {MAX_EMBED_TEXTS} entries")
+    texts = [
+        fields.text(f"texts[{index}]", text, MAX_EMBED_TEXT)
+        for index, text in enumerate(request.texts[:MAX_EMBED_TEXTS])
+    ]
+    if sum(map(len, texts)) > MAX_EMBED_BYTES or sum(len(text.encode()) for text in texts) > MAX_EMBED_BYTES:
+        fields.refuse("texts", f"are longer than {MAX_EMBED_BYTES} bytes together")
+    fields.done()
+    return texts
 
 
 def decode_request(config: config_pb2.DecodeConfig, facts: ModelFacts) -> DecodeRequest:

@@ -11,7 +11,8 @@ from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
 from sessiond.daemon.metrics.activity import activity
 from sessiond.daemon.metrics.meter import Meter
-from sessiond.daemon.server import to_proto
+from sessiond.daemon.server import from_proto, to_proto
+from sessiond.daemon.server.boundary import note
 from sessiond.daemon.server.fields import Fields
 from sessiond.daemon.server.support_proto import support_facts
 from sessiond.daemon.sessions.registry import SessionRegistry
@@ -112,6 +113,14 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         return pb.DetokenizeResponse(text=b"".join(pieces).decode("utf-8", "replace"))
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
-        """See the contract. Not yet."""
+        """See the contract."""
+        texts = from_proto.texts_to_embed(request)
         engine = await self._engine(request.model)
-        raise UnsupportedFeature("embed", engine.facts.backend)
+        if not engine.facts.capabilities.embed:
+            raise UnsupportedFeature("embed", engine.facts.backend)
+        try:
+            found = await engine.embed(texts)
+        except EngineDied as died:
+            raise SessionUnavailable(f"the backend died: {died.cause}") from died
+        note(texts=len(texts), tokens=sum(found.sizes))
+        return to_proto.embeddings(found, normalize=request.normalize)

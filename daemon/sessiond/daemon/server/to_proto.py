@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from dataclasses import asdict, replace
 from statistics import median
 
@@ -10,7 +11,7 @@ from sessiond.adapters.base import Capabilities, ContextSettings, ModelFacts
 from sessiond.daemon.engine.carried import can_be_carried
 from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.engine.memory import ArenaRecord
-from sessiond.daemon.engine.wire import Score, Scores
+from sessiond.daemon.engine.wire import Embedded, Score, Scores
 from sessiond.daemon.server.from_proto import SPLIT_MODES
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.edit_cost import EditCost
@@ -29,6 +30,7 @@ from sessiond.daemon.sessions.scoring import Continuation
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Summary, Timings
 from sessiond.v1 import config_pb2, context_pb2, model_service_pb2, session_service_pb2
+from sessiond.v1.errors import FieldViolation, InvalidInput
 
 _STATES = {
     "ready": session_service_pb2.SESSION_STATE_READY,
@@ -259,6 +261,23 @@ def model(facts: ModelFacts, name: str, defaults: ContextSettings) -> model_serv
         config=context_settings(defaults),
         notes=facts.notes,
     )
+
+
+def embeddings(found: Embedded, *, normalize: bool) -> model_service_pb2.EmbedResponse:
+    """Vectors. Raises InvalidInput, naming each text that has none."""
+    wrong = [
+        FieldViolation(f"texts[{index}]", f"has {size} tokens, and the model takes 1 to {found.window}")
+        for index, size in enumerate(found.sizes)
+        if not 0 < size <= found.window
+    ]
+    if wrong:
+        raise InvalidInput(wrong[:64])
+    answer = model_service_pb2.EmbedResponse(pooling=found.pooling, max_tokens=found.window)
+    for vector, size in zip(found.vectors, found.sizes, strict=True):
+        values = array("f", vector)
+        length = math.sqrt(math.fsum(value * value for value in values)) if normalize else 0.0
+        answer.embeddings.add(values=[value / length for value in values] if length else values, tokens=size)
+    return answer
 
 
 def model_runtime(engine: Engine) -> model_service_pb2.ModelRuntime:

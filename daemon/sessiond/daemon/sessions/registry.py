@@ -237,6 +237,8 @@ class SessionRegistry:
         Raises InvalidInput, UnsupportedFeature, ManifestMismatch, SessionUnavailable.
         """
         seat = await self.pool.seat(await self._engine_key(request.model, request.config))
+        if not seat.facts.capabilities.session:
+            raise UnsupportedFeature("session", seat.facts.backend)
         if request.config.context.deterministic and not seat.facts.capabilities.deterministic:
             raise UnsupportedFeature("deterministic", seat.facts.backend)
         async with self.dropping_what_fails(seat, branch):

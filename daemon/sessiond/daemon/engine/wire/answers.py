@@ -21,6 +21,16 @@ class PieceList(msgspec.Struct, frozen=True, tag=True):
     pieces: list[bytes]
 
 
+class Embedded(msgspec.Struct, frozen=True, tag=True):
+    """Vectors, native float32; none at all where a text has no tokens or more than the window takes."""
+
+    vectors: list[bytes]
+    sizes: list[int]
+    """Tokens of each text."""
+    window: int
+    pooling: str
+
+
 class Opened(msgspec.Struct, frozen=True, tag=True):
     """What the arena runs with."""
 
@@ -189,6 +199,7 @@ class Nothing(msgspec.Struct, frozen=True, tag=True):
 Answer: TypeAlias = (
     TokenLists
     | PieceList
+    | Embedded
     | Opened
     | Advanced
     | Generated

@@ -46,6 +46,12 @@ class Pieces(Command, frozen=True, tag=True):
     tokens: bytes
 
 
+class Embed(Command, frozen=True, tag=True):
+    """A vector of each text, unless one of them is too long or has no tokens. Answered by Done with Embedded."""
+
+    texts: list[str]
+
+
 class Frame(Command, frozen=True, tag=True):
     """The texts around messages of these roles; see `frames.frame`. Answered by Done with Framed."""
 
@@ -179,6 +185,7 @@ AnyCommand: TypeAlias = (
     | Measure
     | Tokenize
     | Pieces
+    | Embed
     | Frame
     | Open
     | Close
