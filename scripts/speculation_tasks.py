@@ -45,7 +45,7 @@ def tasks(repo: Path, each: int) -> list[Task]:
 
 def _edits(newest_first: Iterator[Files]) -> Iterator[Task]:
     """A file as it was, and as it became."""
-    after: Files = next(newest_first, {})
+    after: Files = {}
     for before in newest_first:
         for path, content in after.items():
             old, new = _text(before.get(path, b"")), _text(content)
