@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.client.fake_daemon import FakeDaemon
+from tests.client.fake_daemon import turn as answered
 
 from sessiond.client import Client, threads
 from sessiond.v1 import session_service_pb2
@@ -71,6 +72,39 @@ def test_an_interrupt_at_any_line_leaves_nothing_that_hangs(
             break
     assert raised > 100
     turn(daemon)
+
+
+def prompts(daemon: FakeDaemon) -> None:
+    """Prompts that are answered by threads."""
+    with Client(daemon.socket) as client, client.prompts(at_once=2) as desk:
+        assert [answer.text for answer in desk.run(["one", "two", "three"])] == ["said"] * 3
+
+
+def test_an_interrupt_at_any_line_of_a_run_of_prompts_leaves_nothing_that_hangs(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    daemon.answers["Complete"] = answered("said")
+    prompts(daemon)  # all is imported now
+    moments, raised, left, at = random.Random(3), 0, 0, 0
+    while True:
+        at += moments.randint(1, 12)
+        interrupter = Interrupter(at)
+        daemon.requests.clear()
+        try:
+            with interrupter:
+                prompts(daemon)
+        except KeyboardInterrupt:
+            raised += 1
+            told = [type(request).__name__ for request in daemon.requests]
+            # One may have been interrupted while it was opened; then it is looked for by its key.
+            left += told.count("OpenSessionRequest") > told.count("CloseSessionRequest") + 1
+        if interrupter.left > 0:  # it does not come by so many
+            break
+    assert raised > 50
+    # Python can raise before the first line of what closes them: that no code can do anything about.
+    assert left <= raised // 40
+    prompts(daemon)
 
 
 @pytest.fixture
