@@ -105,6 +105,16 @@ def test_a_cancel_ends_its_own_command_only() -> None:
     assert bench.answer(2).vectors == _vectors(["c", "d"])
 
 
+def test_a_stop_ends_all_commands() -> None:
+    bench = Bench()
+    for command in (1, 2):
+        bench.ask(command, ["a"])
+    bench.embedding.stop()
+    while bench.calls:
+        bench.turn()
+    assert [(command, type(what)) for command, what in bench.ended] == [(1, Cancelled), (2, Cancelled)]
+
+
 def test_an_abort_that_came_too_late_does_not_end_another_command() -> None:
     bench = Bench()
     bench.ask(1, ["a"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from sessiond.daemon.engine import rendering
 from sessiond.daemon.engine.frames import NAMED, FrameError, frame
 from sessiond.daemon.engine.rendering import PATIENCE, Renderer
+from sessiond.daemon.sessions.suffix import MAX_ROLES
+
+_TEMPLATES = Path(__file__).parents[1] / "sessions" / "templates"
 
 _KEPT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 _ROLES = ["user", "assistant", "user"]
@@ -86,6 +90,13 @@ def test_our_own_templates_need_no_process(renderer: Renderer) -> None:
     for source in ("", NAMED["chatml"]):
         assert renderer.frame(source, _ROLES, "</s>", "<s>") == frame(source, _ROLES, "</s>", "<s>")
     assert set(psutil.Process().children()) == before
+
+
+@pytest.mark.parametrize("path", sorted(_TEMPLATES.glob("*.jinja")), ids=lambda path: path.stem)
+def test_the_longest_conversation_is_within_the_limits(renderer: Renderer, path: Path) -> None:
+    roles = ["system", *["user", "assistant"] * (MAX_ROLES // 2 - 1), "user"]
+    pieces = renderer.frame(path.read_text(), roles, "</s>", "<s>")
+    assert len(pieces) == MAX_ROLES + 1
 
 
 def test_texts_of_every_kind_come_through(renderer: Renderer) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sessiond.adapters.base import (
     Capabilities,
     ContextSettings,
+    FimTokens,
     LoraSettings,
     ModelFacts,
     ModelSettings,
@@ -76,6 +77,8 @@ _FACTS = st.builds(
     num_ctx_train=_INT,
     vocab=st.builds(
         VocabFacts,
+        fim=st.none() | st.builds(FimTokens, _INT, _INT, _INT, st.none() | _INT),
+        opens_with_space=_BOOL,
         size=_INT,
         bos=st.none() | _INT,
         add_bos=_BOOL,
@@ -91,6 +94,7 @@ _OF: dict[type[Any], st.SearchStrategy[Any]] = {
     wire.Measure: st.builds(wire.Measure, _INT),
     wire.Tokenize: st.builds(wire.Tokenize, _INT, _few(_TEXT), _BOOL),
     wire.Pieces: st.builds(wire.Pieces, _INT, _BYTES),
+    wire.Embed: st.builds(wire.Embed, _INT, _few(_TEXT)),
     wire.Frame: st.builds(wire.Frame, _INT, _TEXT, _few(_TEXT)),
     wire.Open: st.builds(wire.Open, _INT, _TEXT, _TEXT, _CONTEXT, _TEXT, _INT, _TEXT, _BOOL),
     wire.Close: st.builds(wire.Close, _INT, _TEXT),
@@ -110,6 +114,7 @@ _OF: dict[type[Any], st.SearchStrategy[Any]] = {
     wire.Cancel: st.builds(wire.Cancel, _INT, _INT),
     wire.TokenLists: st.builds(wire.TokenLists, _few(_BYTES)),
     wire.PieceList: st.builds(wire.PieceList, _few(_BYTES)),
+    wire.Embedded: st.builds(wire.Embedded, _few(_BYTES), _few(_INT), _INT, _TEXT),
     wire.Opened: st.builds(wire.Opened, _CONTEXT, _INT),
     wire.Advanced: st.builds(wire.Advanced, _INT, _INT, _INT, _TEXT, _FLOAT, _FLOAT, _FLOAT),
     wire.Generated: st.builds(wire.Generated, _TEXT, _TEXT, _INT, _BYTES, _FLOAT, _FLOAT),

@@ -15,7 +15,7 @@ from sessiond.daemon.sessions.fim import AFTER_TOKENS, ANSWER_TOKENS, LEAST_TEXT
 from sessiond.daemon.sessions.session import DecodeRequest, Session
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.statuses import Chunk, SuffixStatus, Timings
-from sessiond.daemon.sessions.suffix import MessageInput, SuffixRequest
+from sessiond.daemon.sessions.suffix import MessageInput, SuffixRequest, build_suffix
 from sessiond.daemon.sessions.window import chunk_characters
 from sessiond.daemon.workspace.segment import Segment
 from sessiond.v1.errors import ContextOverflow, InvalidInput, UnsupportedFeature
@@ -165,6 +165,8 @@ async def test_typing_leaves_what_a_fresh_session_has_and_computes_little(
     session = await opened(FIM, context=LARGE)
     await _ensure(session, "def f(): pass\n" * 10)
     prefix = len(session.tokens)
+    room = 2048 - prefix - ANSWER_TOKENS
+    other = await opened(FIM, key="other", context=LARGE, disable_bos=True)
     turns: list[Sequence[int]] = []
     dear: list[int] = []
     last_after = ""
@@ -178,6 +180,10 @@ async def test_typing_leaves_what_a_fresh_session_has_and_computes_little(
             dear.append(number)
         last_after = after
         turns = [session.tokens]
+        anew = await build_suffix(
+            other.engine, "raw", _fill(before, after, suffix_first=suffix_first), (), room
+        )
+        assert session.tokens[prefix:] == anew.tokens, "what was typed before makes a difference"
         if number % 30 == 0:
             fresh = await opened(FIM, key=f"fresh {number}", context=LARGE)
             await _ensure(fresh, "def f(): pass\n" * 10)

@@ -68,6 +68,11 @@ class Embedding:
             if order is self._running and embedder is not None:
                 embedder.abort()
 
+    def stop(self) -> None:
+        """End all commands soon: the daemon is gone."""
+        for command_id in list(self._known):
+            self.cancel(command_id)
+
     # In the side thread.
 
     def begin(self, command: wire.Embed) -> None:

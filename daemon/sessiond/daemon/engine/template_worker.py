@@ -16,7 +16,7 @@ from typing import IO
 from sessiond.daemon.engine.frames import FrameError, frame
 
 SECONDS = 2.0
-"""What an answer may take of the processor. 4,096 messages in a template of today take 0.1 (two cores, AVX-512)."""
+"""What an answer may take of the processor: enough for 4,096 messages in every template that the tests have."""
 MAX_MEMORY = 1 << 29
 """Bytes of address space."""
 

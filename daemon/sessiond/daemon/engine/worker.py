@@ -131,6 +131,7 @@ class Worker:
             while (command := self._receive()) is not None:
                 self._take(command)
         finally:
+            self._embedding.stop()
             self._loop.stop()
 
     def _take(self, command: wire.AnyCommand) -> None:

@@ -19,6 +19,7 @@ from sessiond.adapters.base import LoraSettings, ModelSettings
 from sessiond.adapters.scripted.cells import CELL_BYTES
 from sessiond.daemon.engine.disk.keys import pack
 from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.sessions.fim import FimRequest
 from sessiond.daemon.sessions.prefix import build_prefix
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.snapshot import format as form
@@ -146,6 +147,20 @@ async def test_a_hybrid_model_has_no_snapshots(desk: Desk, tmp_path: Path) -> No
     session = await desk.open(str(tmp_path / "m.gguf"), num_ctx=128)
     with pytest.raises(UnsupportedFeature, match="snapshot"):
         await desk.save(session)
+
+
+async def test_a_fill_in_the_middle_stays_one(desk: Desk) -> None:
+    """No message can follow it, and it can be replaced."""
+    one, two = [await desk.open("scripted-kv:fim", prompt_format="") for _ in range(2)]
+    await one.ensure_prefix(PrefixRequest((Segment("s", "file", "AAAA", "s"),)), Timings())
+    fill = SuffixRequest(fim=FimRequest("x = ", "\n"))
+    await one.prefill_suffix(fill, Timings())
+    await answer(one)
+    await desk.snapshots.restore(two, await desk.save(one))
+    assert _same(one, two)
+    with pytest.raises(InvalidInput):
+        await two.prefill_suffix(SuffixRequest("and?"), Timings())
+    await two.prefill_suffix(SuffixRequest("and?", replace=True), Timings())
 
 
 async def test_an_empty_session_is_one_too(desk: Desk) -> None:
