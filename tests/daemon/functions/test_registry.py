@@ -10,8 +10,11 @@ import signal
 import pytest
 from tests.daemon.functions.desk import Desk, asked
 
+from sessiond.daemon.functions import body as bodies
 from sessiond.daemon.functions import registry as functions
+from sessiond.daemon.functions.definition import Definition
 from sessiond.daemon.server import function_proto
+from sessiond.daemon.sessions.ground import Ground
 from sessiond.daemon.sessions.statuses import Timings
 from sessiond.v1.config_pb2 import Config
 from sessiond.v1.errors import FunctionNotFound, SessionFatal, SessionUnavailable
@@ -190,6 +193,25 @@ async def test_functions_outlive_an_engine(desk: Desk) -> None:
         await desk.engine.process._watch
         assert await desk.value("xyz") == value
         assert len(await desk.branches()) == 1
+
+
+async def test_an_engine_that_dies_while_a_function_is_defined(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    framed = bodies._framed
+
+    async def after_a_death(ground: Ground, definition: Definition) -> tuple[list[int], tuple[int, ...]]:
+        monkeypatch.setattr(bodies, "_framed", framed)
+        os.kill(desk.engine.process.pid, signal.SIGKILL)
+        await desk.engine.process._watch
+        return await framed(ground, definition)
+
+    await desk.define("g", max_tokens=9)
+    expected = await desk.value("x", "g")
+    monkeypatch.setattr(bodies, "_framed", after_a_death)
+    await desk.define("f", max_tokens=9)
+    assert await desk.value("x") == expected
+    assert len(await desk.branches()) == 1, "the other one stands where it is next called"
 
 
 @pytest.mark.parametrize("model", ["scripted-kv:num_ctx=2048,die=SIGKILL@decode:12"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 from sessiond.adapters.base import ModelFacts
@@ -41,26 +41,16 @@ TOKENIZED = 256
 """Texts that are tokenized at one go: others who want tokens have their turn between."""
 
 
-@dataclass(frozen=True, slots=True)
-class Framed:
-    """What stands around an argument."""
-
-    tokens: list[int]
-    """Before it: the body, the examples, and the opening of the message that it is."""
-    closing: tuple[int, ...]
-    """After it, up to the value."""
-
-
 class Body:
     """See the module. In the daemon's event loop."""
 
-    def __init__(
-        self, definition: Definition, ground: Ground, branch: str, framed: Framed, decoding: Decoding
-    ) -> None:
-        self._name = definition.name
+    def __init__(self, name: str, ground: Ground, branch: str, decoding: Decoding) -> None:
+        self._name = name
         self.home: Home = ground.home
-        self.tokens = framed.tokens
-        self.closing = framed.closing
+        self.tokens: list[int] = []
+        """Before an argument: the body, the examples, and the opening of the message that the argument is."""
+        self.closing: tuple[int, ...] = ()
+        """After an argument, up to the value."""
         self.decoding = decoding
         self.num_ctx = ground.config.context.num_ctx
         self._branch = Branch(ground.home, branch, self._moved, is_open=True)
@@ -82,12 +72,12 @@ class Body:
         except InvalidInput as error:
             raise _of_session_config(error) from error
         async with registry.dropping_what_fails(ground.home.seat, branch):
-            decoding = decode(definition, ground.home.seat.facts)
+            # Before anything is waited for: the branch is open on the engine that stands now, and not on the next one.
+            body = cls(definition.name, ground, branch, decode(definition, ground.home.seat.facts))
             with unavailable("a function was defined"):
-                framed = await _framed(ground, definition)
-            body = cls(definition, ground, branch, framed, decoding)
-            if len(framed.tokens) > body.num_ctx:
-                raise ContextOverflow("prefix", 0, len(framed.tokens), body.num_ctx)
+                body.tokens, body.closing = await _framed(ground, definition)
+            if len(body.tokens) > body.num_ctx:
+                raise ContextOverflow("prefix", 0, len(body.tokens), body.num_ctx)
             if overflow := body.overflow(0):
                 raise overflow
             return body
@@ -193,8 +183,10 @@ def _unheard(_held: Sequence[int]) -> None:
     """What is not whole is brought up again, whatever it holds."""
 
 
-async def _framed(ground: Ground, definition: Definition) -> Framed:
-    """The same tokens that a session has whose prefix is the body, and whose messages are the examples and the argument."""
+async def _framed(ground: Ground, definition: Definition) -> tuple[list[int], tuple[int, ...]]:
+    """The tokens before an argument and after it: those of a session whose prefix is the body, and whose messages are the
+    examples and the argument.
+    """
     seat, form = ground.home.seat, ground.config.prompt_format
     roles = ["system", *("user", "assistant") * len(definition.examples), "user"]
     try:
@@ -208,7 +200,7 @@ async def _framed(ground: Ground, definition: Definition) -> Framed:
     tokens = list(prefix.tokens)
     for before, content in zip(framing.runs[1:-2], await seat.tokenize(shown), strict=True):
         tokens += [*before, *content]
-    return Framed([*tokens, *framing.runs[-2]], framing.runs[-1])
+    return [*tokens, *framing.runs[-2]], framing.runs[-1]
 
 
 def _of_session_config(error: InvalidInput) -> InvalidInput:
