@@ -53,7 +53,7 @@ async def test_of_a_long_text_a_good_part_of_the_room_is_used(room: int) -> None
     text = "".join(_LINE.format(index=index) for index in range(2000))
     for size in range(room, len(text), 1777):
         window = await ending(text[:size], room, _tokenize)
-        assert 4 * len(window.tokens) >= room or window.text == text[:size]
+        assert 2 * len(window.tokens) >= room or window.text == text[:size]
         whole_lines = len(window.text) == size or window.text.startswith("    value")
         assert whole_lines or chunk_characters(room) < 2 * len(_LINE)
         after = await beginning(text[size:], room, _tokenize)
@@ -72,7 +72,7 @@ async def test_while_a_text_is_typed_its_window_seldom_begins_anew() -> None:
     assert begins == sorted(begins), "the beginning went back"
     moves = len(set(begins)) - 1
     tokens = len(_MODEL.tokenize(typed, parse_special=False))
-    assert 0 < moves <= 5 * tokens / room, f"{moves} moves for {tokens} tokens"
+    assert 0 < moves <= 8 * tokens / room, f"{moves} moves for {tokens} tokens"
 
 
 async def test_a_text_of_which_little_fits_is_not_read_whole() -> None:

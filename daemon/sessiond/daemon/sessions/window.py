@@ -64,7 +64,7 @@ def _chunks(text: str, first: int, end: int, size: int) -> list[str]:
 
 
 async def ending(text: str, room: int, tokenize: Tokenize) -> Window:
-    """The end of a text in at most `room` tokens, and about half as many or more if the text is long."""
+    """The end of a text in at most `room` tokens, and about three quarters as many or more if the text is long."""
     size = chunk_characters(room)
     count = _chunk_count(text, size)
     nearest = max(0, count - max(1, MOST_CHARACTERS_A_TOKEN * room // size))
@@ -102,9 +102,9 @@ def _whole_lines(text: str) -> str:
 def _beginning(sizes: Sequence[int], first: int, room: int) -> int | None:
     """The chunk where a window begins whose last chunk is the text's last; the first of `sizes` is that of the chunk `first`.
 
-    Of those with which at least half of the room is taken, the one whose number is divisible by the highest power of two. It
-    stays the same until it no longer fits, or a rounder one comes into view, whatever was there before: nothing is
-    remembered from turn to turn, and every session cuts alike.
+    Of those with which at least three quarters of the room are taken, the one whose number is divisible by the highest
+    power of two. It stays the same until it no longer fits, or a rounder one comes into view, whatever was there before:
+    nothing is remembered from turn to turn, and every session cuts alike.
     """
     if sizes[-1] > room:
         return None
@@ -112,7 +112,7 @@ def _beginning(sizes: Sequence[int], first: int, room: int) -> int | None:
     tail = max(sizes[-1], min(2 * chunk_characters(room), room // 4))
     chosen = longest = first + len(sizes) - 1
     while longest > first and tail + sizes[longest - first - 1] <= room:
-        was_enough = 2 * tail >= room
+        was_enough = 4 * tail >= 3 * room
         longest -= 1
         tail += sizes[longest - first]
         if not was_enough or _roundness(longest) >= _roundness(chosen):
