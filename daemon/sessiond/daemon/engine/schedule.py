@@ -107,14 +107,16 @@ def _fill(jobs: Sequence[Waiting], arena: Arena, bulk: int) -> dict[int, Wish]:
     """Wishes that fit the batch, with at most `bulk` tokens beside the steps of answers."""
     room, steps = arena.settings.num_batch, sum(_is_step(job) for job in jobs)
     bulk = max(1, min(bulk, room - steps))
+    waiting = sum(len(j.wish.tokens) for j in jobs if isinstance(j.wish, Compute) and not _is_step(j))
+    kept = min(bulk, waiting)
     taken: dict[int, Wish] = {}
     for job in jobs:
         if not isinstance(job.wish, Compute):
             taken[job.id] = job.wish
             continue
         steps -= _is_step(job)
-        # What a step guesses must not take the place of another one.
-        size = min(len(job.wish.tokens), max(1, room - steps) if _is_step(job) else min(room, bulk))
+        # What a step guesses must not take the place of another one, or of a prefill.
+        size = min(len(job.wish.tokens), max(1, room - steps - kept) if _is_step(job) else min(room, bulk))
         if size > 0 and room > 0:
             taken[job.id] = job.wish.cut(size)
             room -= size

@@ -32,7 +32,7 @@ from sessiond.daemon.sessions.failures import in_words
 from sessiond.daemon.sessions.home import Home
 from sessiond.daemon.sessions.manifest import Identity
 from sessiond.daemon.sessions.miss import Miss, explain_miss
-from sessiond.daemon.sessions.named import named
+from sessiond.daemon.sessions.named import named, words_of
 from sessiond.daemon.sessions.plans import Addition, Plans
 from sessiond.daemon.sessions.prefix import Prefix, empty_prefix
 from sessiond.daemon.sessions.residency import Residency
@@ -92,8 +92,8 @@ class Session:
         self._instability = Instability(self.name)
         self.on_prefix: Callable[[PrefixRequest], None] = lambda _request: None
         """Hears what its prefix was made from, whenever it was brought to one."""
-        self._named: tuple[tuple[int, int], ...] = ()
-        """Ranges of its tokens that the last question was about."""
+        self._asked: frozenset[str] = frozenset()
+        """The words of the last question."""
         self._closed = False
         self._fatal = ""
         self._freeing: asyncio.Task[None] | None = None
@@ -337,7 +337,7 @@ class Session:
         advanced = await self._advance("prefix", new.tokens, timings, borders)
         old, before = self._content.prefix, self.tokens
         dropped = len(before) - common(before, new.tokens)
-        self._content, self._named = Content.of(new, self.config.prompt_format), ()
+        self._content, self._asked = Content.of(new, self.config.prompt_format), frozenset()
         self._residency = Residency.of(len(new.tokens))
         miss = explain_miss(old, new, advanced.reused + advanced.restored, advanced.prefilled)
         self._miss = self._instability.heard(miss, old, new)
@@ -376,7 +376,7 @@ class Session:
         suffix, target = addition.suffix, addition.base + addition.suffix.tokens
         advanced = await self._advance("suffix", target, timings)
         self._content = self._content.with_tokens(target, suffix.roles)
-        self._named = named(self._content.prefix.manifest.segments, request)
+        self._asked = words_of(request)
         self._residency = Residency.of(len(target))
         return SuffixStatus(
             suffix_tokens=len(suffix.tokens),
@@ -397,7 +397,8 @@ class Session:
         self._plans.check_room(before.size, request.max_tokens)
         most = request.max_tokens or self._num_ctx - before.size
         sampling, stop = self._resolved(request.sampling), request.stop
-        wish = Generation(sampling, most, stop, guesses=request.guesses, named=self._named)
+        likely = named(before.prefix.manifest.segments, self._asked) if request.guesses else ()
+        wish = Generation(sampling, most, stop, guesses=request.guesses, named=likely)
         self._turns.note("decode", 0, most)
         sent: list[int] = []
         jobs = self.branch.generate(before.tokens, wish, self._held, timings.patience)
