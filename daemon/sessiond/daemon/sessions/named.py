@@ -18,7 +18,7 @@ _WORD = re.compile(r"[\w./@+-]+")
 def words_of(request: SuffixRequest) -> frozenset[str]:
     """What is asked, as words of which some may be paths."""
     text = request.messages[-1].content if request.messages else request.text or ""
-    return frozenset(word.strip(".") for word in _WORD.findall(text[-MOST_TEXT:]))
+    return frozenset(word.strip(".") for word in _WORD.findall(text[-MOST_TEXT:])) - {""}
 
 
 def named(segments: Iterable[ManifestSegment], words: frozenset[str]) -> tuple[tuple[int, int], ...]:
