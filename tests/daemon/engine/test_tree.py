@@ -80,6 +80,13 @@ class Histories(RuleBasedStateMachine):
         self.modelled.open(name, keeps=keeps)
         return name
 
+    @precondition(lambda self: len(self.modelled.held) < 5)
+    @rule(target=branches)
+    def open_yielding(self) -> str:
+        name = self._name()
+        self.modelled.open(name, yields=True)
+        return name
+
     @rule(branch=consumes(branches))
     def close(self, branch: str) -> None:
         self.modelled.close(branch)

@@ -281,3 +281,19 @@ def test_a_backend_that_cannot_save_loses_what_nobody_needs_now() -> None:
     place.context.save = real  # type: ignore[method-assign]
     assert place.tree.match([1] * 10) == 0
     place.check()
+
+
+@pytest.mark.parametrize("tier", [0, 4 * CELL_BYTES])
+def test_only_a_branch_that_yields_gives_way_where_memory_takes_nothing(tier: int) -> None:
+    place = _Tree(capacity=24, tier=tier)
+    place.tree.open("body", yields=True)
+    place.hold("body", [1] * 2 + [2] * 10)
+    place.hold("idle", [1] * 2 + [3] * 10)
+    place.hold("new", [4] * 12)
+    place.check()
+    assert place.tree.tokens("body") == [1] * 2, "what is not its alone stays"
+    assert place.tree.tokens("idle") == [1] * 2 + [3] * 10
+    place.tree.open("another")
+    with pytest.raises(NoRoom):
+        place.tree.extend("another", 1)
+    place.check()

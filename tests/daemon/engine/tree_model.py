@@ -102,13 +102,17 @@ class ModelledTree:
             if now != path:
                 assert path[: len(now)] == now
                 assert branch not in safe, "a protected branch lost something"
-                assert self._idle_give_way, "a branch that need not give way did"
+                assert self._idle_give_way or branch in self.tree.yielding, (
+                    "a branch that need not give way did"
+                )
                 self.held[branch] = now
 
     # What is done.
 
-    def open(self, branch: str, parent: str | None = None, keeps: int | None = None) -> None:
-        self.tree.open(branch, parent, keeps)
+    def open(
+        self, branch: str, parent: str | None = None, keeps: int | None = None, *, yields: bool = False
+    ) -> None:
+        self.tree.open(branch, parent, keeps, yields=yields)
         self.held[branch] = [] if parent is None else list(self.held[parent])
 
     def close(self, branch: str) -> None:
@@ -119,6 +123,7 @@ class ModelledTree:
             self.tree.close(branch)
         assert self.tree.match(path) >= min(stood, keeps) or not self.kind.cuts
         assert branch not in self.tree.keeps
+        assert branch not in self.tree.yielding
 
     def walk(self, branch: str, tokens: list[int]) -> None:
         """Move the branch; what it held is found again, but for what is in memory only."""
@@ -187,7 +192,8 @@ class ModelledTree:
                 assert not may or not self._all_give_way, "there was room, if idle branches had given way"
                 return False
         assert may, "there was no room"
-        assert must or self._idle_give_way, "there was no room, and idle branches need not give way"
+        give_way = self._idle_give_way or self.tree.yielding
+        assert must or give_way, "there was no room, and idle branches need not give way"
         assert position == len(self.held[branch])
         self._ready.append(Ready(step, sequence, position))
         return True

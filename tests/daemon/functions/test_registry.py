@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from tests.daemon.functions.desk import Desk, asked
 
+from sessiond.daemon.engine.engine import Tiers
 from sessiond.daemon.functions import body as bodies
 from sessiond.daemon.functions import registry as functions
 from sessiond.daemon.functions.definition import Definition
@@ -183,6 +185,25 @@ async def test_a_body_that_had_to_leave_the_cells_is_brought_up_again(desk: Desk
     assert resident == function.body_tokens
     told = await desk.tally()
     assert told.restored_tokens + told.computed_tokens - computed >= function.body_tokens
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first engine", "second engine"])
+async def test_bodies_pin_no_cells_where_memory_keeps_nothing(tmp_path: Path, *, again: bool) -> None:
+    """Four windows of 2,048 tokens do not fit into the cells of two, and a memory tier there is none."""
+    desk = Desk("scripted-kv:num_ctx=2048", tmp_path / "functions", tiers=Tiers())
+    for name in "xyz":
+        await desk.define(name, name * 1200, session_config=RAW, max_tokens=4)
+    values = {name: await desk.value("x", name) for name in "xyz"}
+    if again:
+        os.kill(desk.engine.process.pid, signal.SIGKILL)
+        await desk.engine.process._watch
+        assert {name: await desk.value("x", name) for name in "xyz"} == values
+    told = asked("beside", "zyx" * 500, session_config=RAW, max_tokens=4)
+    session, answer = await desk.session(told, "x")
+    assert len(session.tokens) > 1500
+    assert answer
+    assert {name: await desk.value("x", name) for name in "xyz"} == values
+    await desk.stop()
 
 
 async def test_functions_outlive_an_engine(desk: Desk) -> None:

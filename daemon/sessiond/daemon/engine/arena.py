@@ -65,9 +65,11 @@ class Arena(Protocol):
         """How fast it computes and restores."""
         ...
 
-    def open(self, branch: str, parent: str | None = None, keeps: int | None = None) -> None:
+    def open(
+        self, branch: str, parent: str | None = None, keeps: int | None = None, *, yields: bool = False
+    ) -> None:
         """A new branch, empty or where another one stands. Of one that `keeps` so many tokens, from the first, no more
-        outlive it.
+        outlive it. One that `yields` gives up its cells while it is idle, kept elsewhere or not.
         """
         ...
 

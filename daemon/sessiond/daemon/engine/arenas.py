@@ -106,7 +106,7 @@ class Arenas:
         if place is None:
             place = _Place(command.arena, self._make(command))
             self._places[command.arena] = place
-        place.arena.open(command.branch, command.parent or None, command.keeps)
+        place.arena.open(command.branch, command.parent or None, command.keeps, yields=command.yields)
         place.branches.add(command.branch)
         place.used, place.goes = time.monotonic(), math.inf
         self._by_branch[command.branch] = place

@@ -212,11 +212,12 @@ class Engine:
         workspace: str = "",
         apart: bool = False,
         keeps: int | None = None,
+        yields: bool = False,
     ) -> wire.Opened:
         """A branch in an arena, which is made if it is new; see `wire.Open`."""
         command_id = self._process.next_id()
         answer = await self._process.ask(
-            wire.Open(command_id, branch, arena, settings, parent, kv_limit, workspace, apart, keeps)
+            wire.Open(command_id, branch, arena, settings, parent, kv_limit, workspace, apart, keeps, yields)
         )
         assert isinstance(answer, wire.Opened)
         return answer

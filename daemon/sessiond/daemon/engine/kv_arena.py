@@ -93,9 +93,11 @@ class KvArena:
         """Grows whenever KV of a branch may have moved without it."""
         return self._tree.moves
 
-    def open(self, branch: str, parent: str | None = None, keeps: int | None = None) -> None:
+    def open(
+        self, branch: str, parent: str | None = None, keeps: int | None = None, *, yields: bool = False
+    ) -> None:
         """See `Arena.open`."""
-        self._tree.open(branch, parent, keeps)
+        self._tree.open(branch, parent, keeps, yields=yields)
 
     def close(self, branch: str) -> None:
         """See `Arena.close`."""
@@ -365,7 +367,7 @@ class KvArena:
         self._tree = self._reach.tree = self._new_tree()
         self._tree.moves = old.moves + 1
         for branch in old.tips:
-            self._tree.open(branch, keeps=old.keeps.get(branch))
+            self._tree.open(branch, keeps=old.keeps.get(branch), yields=branch in old.yielding)
 
     def shut(self) -> None:
         """See `Arena.shut`."""

@@ -42,7 +42,9 @@ class PromptArena:
         """See `Arena.settings`."""
         return self._context.settings
 
-    def open(self, branch: str, parent: str | None = None, keeps: int | None = None) -> None:
+    def open(
+        self, branch: str, parent: str | None = None, keeps: int | None = None, *, yields: bool = False
+    ) -> None:
         """See `Arena.open`. What outlives a branch is the backend's to say."""
         self._plans[branch] = [] if parent is None else list(self._plans[parent])
 

@@ -54,6 +54,8 @@ class TokenTree:
         self.tips: dict[str, Node] = {}
         self.keeps: dict[str, int] = {}
         """Of a passing branch, how many tokens from the first outlive it: what it computes beyond is of use to nobody else."""
+        self.yielding = set[str]()
+        """Branches that can do without cells while they are idle, also where memory takes nothing."""
         self.moves = 0
         """Counts how often KV of a branch may have moved without it."""
         self.growth = 0
@@ -66,16 +68,23 @@ class TokenTree:
 
     # What stands.
 
-    def open(self, branch: str, parent: str | None = None, keeps: int | None = None) -> None:
-        """A new branch, at the root or where another one stands. One that `keeps` so many tokens is passing."""
+    def open(
+        self, branch: str, parent: str | None = None, keeps: int | None = None, *, yields: bool = False
+    ) -> None:
+        """A new branch, at the root or where another one stands. One that `keeps` so many tokens is passing; one that
+        `yields` is computed again where it was lost.
+        """
         if keeps is not None:
             self.keeps[branch] = keeps
+        if yields:
+            self.yielding.add(branch)
         self._move(branch, self.root if parent is None else self.tips[parent])
 
     def close(self, branch: str) -> None:
         """Forget a branch. What it held stays until its room is needed; of a passing one no more than it keeps."""
         tip, keeps = self.tips.pop(branch), self.keeps.pop(branch, None)
         tip.tips.discard(branch)
+        self.yielding.discard(branch)
         while keeps is not None and tip.end > keeps and not tip.tips and not tip.children:
             tip = self._cut_off(tip, keeps)
 
@@ -343,7 +352,7 @@ class TokenTree:
         """Go on in a fresh context, after `leave_cells`."""
         self.cells = Cells(context)
         self._footing = Footing(self.cells, self._tier, cuts=self._cuts)
-        self._victims = Victims(self.cells, self._tier, self._worth, cuts=self._cuts)
+        self._victims = Victims(self.cells, self._tier, self._worth, self.yielding, cuts=self._cuts)
 
     # How it is done.
 

@@ -20,12 +20,17 @@ two cores).
 
 
 class Victims:
-    """Chooses among the leaves of the cells. Without `cuts` the backend cannot drop the end of a sequence."""
+    """Chooses among the leaves of the cells. Branches that are `yielding` can always do without theirs. Without `cuts` the
+    backend cannot drop the end of a sequence.
+    """
 
-    def __init__(self, cells: Cells, tier: MemoryTier, worth: Worth, *, cuts: bool) -> None:
+    def __init__(
+        self, cells: Cells, tier: MemoryTier, worth: Worth, yielding: Collection[str], *, cuts: bool
+    ) -> None:
         self._cells = cells
         self._tier = tier
         self._worth = worth
+        self._yielding = yielding
         self._cuts = cuts
 
     def next(self, root: Node, keep: Collection[str], *, always: bool = False) -> Node | None:
@@ -58,13 +63,16 @@ class Victims:
 
     def _may_go(self, leaf: Node, keep: Collection[str]) -> bool:
         holders = leaf.holders()
-        return not holders or (holders.isdisjoint(keep) and self._can_be_spared(leaf))
+        return not holders or (holders.isdisjoint(keep) and self._can_be_spared(leaf, holders))
 
-    def _can_be_spared(self, leaf: Node) -> bool:
-        """Whether an idle branch can do without the leaf's cells. What memory takes comes back, or is not worth its bytes:
-        then it is sooner computed again. Where nothing can be cut, memory takes nothing and sequences are few.
+    def _can_be_spared(self, leaf: Node, holders: Collection[str]) -> bool:
+        """Whether idle branches can do without the leaf's cells. What memory takes comes back, or is not worth its bytes:
+        then it is sooner computed again, and so is what only such branches hold as always are. Where nothing can be cut,
+        memory takes nothing and sequences are few.
         """
-        return not self._cuts or self._memory_takes(leaf)
+        return (
+            not self._cuts or self._memory_takes(leaf) or all(branch in self._yielding for branch in holders)
+        )
 
     def _memory_takes(self, leaf: Node) -> bool:
         """Whether the leaf's KV can go to memory: never that of a backend that cannot cut, whose states are no edge's."""

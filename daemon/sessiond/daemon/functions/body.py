@@ -1,7 +1,8 @@
 """The body of a function where it stands: the tokens before an argument, and the branch that keeps them hot.
 
-A branch that is held leaves the cells only where there is no room for others, and last of all. Where that happened, and
-where another engine stands, the body is brought up again by the next call, once for all who wait.
+A branch that is held leaves the cells only where there is no room for others, and last of all; a body's also where no memory
+takes it. Where that happened, and where another engine stands, the body is brought up again by the next call, once for all
+who wait.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Body:
         """After an argument, up to the value."""
         self.decoding = decoding
         self.num_ctx = ground.config.context.num_ctx
-        self._branch = Branch(ground.home, branch, self._moved, is_open=True)
+        self._branch = Branch(ground.home, branch, self._moved, is_open=True, yields=True)
         self._hot_on: Engine | None = None
         """Where all of it is in cells."""
         self._rising = asyncio.Lock()
@@ -68,7 +69,7 @@ class Body:
         """
         branch = f"function-{secrets.token_hex(8)}"
         try:
-            ground = await registry.ground(definition.opened, branch, "a function was defined")
+            ground = await registry.ground(definition.opened, branch, "a function was defined", yields=True)
         except InvalidInput as error:
             raise _of_session_config(error) from error
         async with registry.dropping_what_fails(ground.home.seat, branch):

@@ -48,6 +48,7 @@ class Branch:
         is_open: bool = False,
         background: bool = False,
         keeps: int | None = None,
+        yields: bool = False,
     ) -> None:
         self.name = name
         self._home = home
@@ -57,6 +58,8 @@ class Branch:
         self._background = background
         self._keeps = keeps
         """How many of its tokens outlive it; None for all."""
+        self._yields = yields
+        """Whether others may have its cells while it is idle, and what was there is computed again."""
         self._on: Engine | None = None
         """Where it is open."""
         self._opening: asyncio.Task[None] | None = None
@@ -93,6 +96,7 @@ class Branch:
             background=self._background,
             apart=home.apart,
             keeps=self._keeps,
+            yields=self._yields,
         )
         if self._closed:
             await engine.close(self.name)

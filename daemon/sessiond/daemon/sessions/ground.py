@@ -30,9 +30,16 @@ class Ground:
 
 
 async def take_ground(
-    memory: KvMemory, seat: Seat, engine: Engine, branch: str, request: OpenRequest, settings: ContextSettings
+    memory: KvMemory,
+    seat: Seat,
+    engine: Engine,
+    branch: str,
+    request: OpenRequest,
+    settings: ContextSettings,
+    *,
+    yields: bool = False,
 ) -> Ground:
-    """Open a branch where these settings, in which nothing is left open, put the request.
+    """Open a branch where these settings, in which nothing is left open, put the request; see `wire.Open` for `yields`.
 
     Raises InvalidInput, UnsupportedFeature, ManifestMismatch, SessionUnavailable, EngineDied.
     """
@@ -41,7 +48,7 @@ async def take_ground(
     try:
         # Templates look at the first message.
         framing = await engine.framing(config.prompt_format, ["user"])
-        opened = await open_branch(memory, engine, branch, arena, root, settings)
+        opened = await open_branch(memory, engine, branch, arena, root, settings, yields=yields)
     except EngineFailed as failed:
         if failed.kind == "unsupported":
             raise UnsupportedFeature(failed.field, engine.facts.backend) from failed

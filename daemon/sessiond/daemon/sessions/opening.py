@@ -23,6 +23,7 @@ async def open_branch(
     background: bool = False,
     apart: bool = False,
     keeps: int | None = None,
+    yields: bool = False,
 ) -> wire.Opened:
     """Open a branch in an arena of the workspace `root`. For a new arena idle workspaces give their cells back until there
     is memory; not so in the `background`, for which nobody waits.
@@ -34,7 +35,12 @@ async def open_branch(
             try:
                 limit = max(1, memory.room_for_new())
                 opened = await engine.open(
-                    branch, arena, settings, kv_limit=limit, workspace=root, apart=apart, keeps=keeps
+                    *(branch, arena, settings),
+                    kv_limit=limit,
+                    workspace=root,
+                    apart=apart,
+                    keeps=keeps,
+                    yields=yields,
                 )
             except EngineFailed as failed:
                 if failed.kind != "no_memory":

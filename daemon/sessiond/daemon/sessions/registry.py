@@ -231,8 +231,11 @@ class SessionRegistry:
         )
         return session
 
-    async def ground(self, request: OpenRequest, branch: str, meanwhile: str) -> Ground:
-        """Where something of this request may stand, with a branch of this name open there. `meanwhile` says what is done.
+    async def ground(
+        self, request: OpenRequest, branch: str, meanwhile: str, *, yields: bool = False
+    ) -> Ground:
+        """Where something of this request may stand, with a branch of this name open there, which `yields` its cells or not.
+        `meanwhile` says what is done.
 
         Raises InvalidInput, UnsupportedFeature, ManifestMismatch, SessionUnavailable.
         """
@@ -243,7 +246,9 @@ class SessionRegistry:
             raise UnsupportedFeature("deterministic", seat.facts.backend)
         async with self.dropping_what_fails(seat, branch):
             with unavailable(meanwhile):
-                return await seat.outliving(lambda engine: self._grounded(seat, engine, branch, request))
+                return await seat.outliving(
+                    lambda engine: self._grounded(seat, engine, branch, request, yields=yields)
+                )
 
     @contextlib.asynccontextmanager
     async def dropping_what_fails(self, seat: Seat, branch: str) -> AsyncGenerator[None, None]:
@@ -257,9 +262,11 @@ class SessionRegistry:
             dropping.add_done_callback(self._dropping.discard)
             raise
 
-    async def _grounded(self, seat: Seat, engine: Engine, branch: str, request: OpenRequest) -> Ground:
+    async def _grounded(
+        self, seat: Seat, engine: Engine, branch: str, request: OpenRequest, *, yields: bool
+    ) -> Ground:
         settings = engine.filled(request.config.context, self._default_num_ctx)
-        ground = await take_ground(self.memory, seat, engine, branch, request, settings)
+        ground = await take_ground(self.memory, seat, engine, branch, request, settings, yields=yields)
         if seat.engine is not engine:  # it died just now, and somebody was quicker to notice
             raise engine.process.ended or EngineDied("the engine was replaced")
         return ground

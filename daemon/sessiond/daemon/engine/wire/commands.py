@@ -75,6 +75,8 @@ class Open(Command, frozen=True, tag=True):
     """A new arena holds KV that others answer for: nothing of it goes to the disk, or comes from there."""
     keeps: int | None = None
     """How many of its tokens, from the first, outlive the branch; None for all, until their room is needed."""
+    yields: bool = False
+    """While it is idle, others may have its cells also where nothing keeps what was there: it is computed again."""
 
 
 class Close(Command, frozen=True, tag=True):
