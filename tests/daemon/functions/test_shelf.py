@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -74,7 +75,9 @@ async def test_a_second_daemon_leaves_the_folder_alone(folder: Path) -> None:
     first.load()
     await first.keep("f", SAID)
     assert second.load() == {}
-    await second.keep("g", SAID)
+    for refused in (second.keep("g", SAID), second.remove("f")):
+        with pytest.raises(SessionUnavailable, match="another daemon has it"):
+            await refused
     second.close()
     first.close()
     assert _loaded(folder) == {"f": SAID}
@@ -111,6 +114,26 @@ async def test_what_is_no_file_of_ours(folder: Path, tmp_path: Path) -> None:
         file.truncate(1 << 30)
     assert _loaded(folder) == {"f": SAID}
     assert (folder / "f.function").exists()
+    assert [name for name in _names(folder) if name.endswith(".damaged")] == [
+        f"{name}.function.damaged" for name in ("g", "h", "i", "long")
+    ]
+
+
+async def test_what_cannot_be_read_at_the_moment_stays_where_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _kept(folder, f=SAID, g=SAID)
+    real = shelves._read
+
+    def none_free(at: int, file: str) -> bytes:
+        if file == "f.function":
+            raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+        return real(at, file)
+
+    monkeypatch.setattr(shelves, "_read", none_free)
+    assert _loaded(folder) == {"g": SAID}
+    monkeypatch.undo()
+    assert _loaded(folder) == {"f": SAID, "g": SAID}
 
 
 async def test_more_than_there_may_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +148,16 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
     assert _loaded(tmp_path / "file") == {}
     (tmp_path / "link").symlink_to(tmp_path)
     assert _loaded(tmp_path / "link") == {}
+
+
+async def test_nothing_is_defined_that_could_not_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    desk = Desk("scripted-kv:", tmp_path / "file")
+    with pytest.raises(SessionUnavailable, match="the folder of functions cannot be used"):
+        await desk.define("f")
+    assert desk.functions.all() == []
+    assert not await desk.branches()
+    await desk.stop()
 
 
 class TestThroughFunctions:

@@ -2,7 +2,8 @@
 
 A file is one line that says what it is, the SHA-256 of the rest, and the definition in the client's words. It is written
 under another name, forced to the disk and renamed: after any end of the daemon the old one stands or the new one. What
-cannot be read is put aside and told of; it never keeps the others, or the daemon, from coming back.
+is no definition is put aside and told of, and what the system would not give us is told of and left where it stands: neither
+keeps the others, or the daemon, from coming back.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Shelf:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._folder: int | None = None
+        self._why_none = "it was not opened"
+        """Why there is no folder, where there should be one."""
 
     def load(self) -> dict[str, bytes]:
         """What was defined, by name. Nothing if another daemon has the folder, or if it cannot be used."""
@@ -46,17 +49,21 @@ class Shelf:
             make_folders(self._path)
             folder = open_private(self._path, "the folder of functions", close=True)
         except (OSError, NotPrivate) as error:
-            log.warning("functions.unusable", error=str(error))
+            self._unusable(error)
             return {}
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._folder = folder
             return dict(_read_all(folder))
         except OSError as error:
-            log.warning("functions.unusable", error=str(error))
+            self._unusable(error)
             self._folder = None
             os.close(folder)
             return {}
+
+    def _unusable(self, error: Exception) -> None:
+        self._why_none = "another daemon has it" if isinstance(error, BlockingIOError) else str(error)
+        log.warning("functions.unusable", error=str(error))
 
     async def keep(self, name: str, said: bytes) -> None:
         """Write a definition, in place of the one of that name. Raises SessionUnavailable where it cannot be kept."""
@@ -75,11 +82,15 @@ class Shelf:
         """Let go of the folder."""
         if self._folder is not None:
             os.close(self._folder)
-            self._folder = None
+            self._folder, self._why_none = None, "it was closed"
 
     async def _do(self, act: Callable[[int], None], done: str) -> None:
-        if self._folder is None:
+        if self._path is None:
             return
+        if self._folder is None:
+            raise SessionUnavailable(
+                f"the definition cannot be {done}: the folder of functions cannot be used: {self._why_none}"
+            )
         folder = os.dup(
             self._folder
         )  # the thread's own: ours may be closed, and its number given to another file
@@ -128,19 +139,19 @@ def _read_all(folder: int) -> Iterator[tuple[str, bytes]]:
             return
         try:
             said = _read(folder, file)
-        except (OSError, _Unreadable) as error:
+        except _Unreadable as error:
             _set_aside(folder, file, str(error))
+        except OSError as error:  # too many open files, perhaps: at the next start it may be read
+            log.warning("functions.not_read", file=file, error=str(error))
         else:
             found += 1
             yield name, said
 
 
 def _read(folder: int, file: str) -> bytes:
-    opened = os.open(file, _READ, dir_fd=folder)
-    with os.fdopen(opened, "rb") as stream:
-        told = os.fstat(opened)
-        if not stat.S_ISREG(told.st_mode):
-            raise _Unreadable("it is no file")
+    if not stat.S_ISREG(os.stat(file, dir_fd=folder, follow_symlinks=False).st_mode):
+        raise _Unreadable("it is no file")
+    with os.fdopen(os.open(file, _READ, dir_fd=folder), "rb") as stream:
         most = len(HEAD) + _DIGEST + 1 + MAX_SAID
         data = stream.read(most + 1)
     if len(data) > most:
