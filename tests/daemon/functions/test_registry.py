@@ -206,6 +206,26 @@ async def test_bodies_pin_no_cells_where_memory_keeps_nothing(tmp_path: Path, *,
     await desk.stop()
 
 
+async def test_an_engine_that_hangs_stops_no_calls_on_others(desk: Desk) -> None:
+    other = "scripted-kv:num_ctx=1024"
+    await desk.define("f", session_config=RAW, max_tokens=4)
+    function = await desk.define("g", session_config=RAW, max_tokens=4, model=other)
+    value, process = await desk.value("x"), (await function.standing()).seat.engine.process
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        small = Config(prompt_format="raw", num_ctx=512)
+        defining = asyncio.create_task(desk.define("h", session_config=small, model=other))
+        while not desk.sessions.memory.opening.locked():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            assert await desk.value("x") == value
+        assert not defining.done()
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    await defining
+    assert [each.name for each in desk.functions.all()] == ["f", "g", "h"]
+
+
 async def test_functions_outlive_an_engine(desk: Desk) -> None:
     await desk.define(max_tokens=20)
     value = await desk.value("xyz")

@@ -75,7 +75,7 @@ class KvMemory:
         self.is_tight = False
         """Whether the machine has so little left that nothing new is taken."""
         self.opening = asyncio.Lock()
-        """Held while a branch is opened, which may make an arena: the next one must see what that took."""
+        """Held while a branch is opened that may make an arena: the next one must see what that took."""
 
     @property
     def taken(self) -> int:

@@ -11,6 +11,9 @@ from sessiond.daemon.engine.memory import KvMemory
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
 from sessiond.v1.errors import SessionUnavailable
 
+LEAST = 1
+"""Bytes, with which no arena can be made; 0 would be no limit."""
+
 
 async def open_branch(
     memory: KvMemory,
@@ -26,22 +29,34 @@ async def open_branch(
     yields: bool = False,
 ) -> wire.Opened:
     """Open a branch in an arena of the workspace `root`. For a new arena idle workspaces give their cells back until there
-    is memory; not so in the `background`, for which nobody waits.
+    is memory; not so in the `background`, for which nobody waits. One that stands already takes no memory, and waits for no
+    other engine, which may hang while it makes one.
 
     Raises SessionUnavailable if there is not enough, EngineDied, EngineFailed.
     """
+
+    async def within(kv_limit: int) -> wire.Opened:
+        opened = await engine.open(
+            *(branch, arena, settings),
+            kv_limit=kv_limit,
+            workspace=root,
+            apart=apart,
+            keeps=keeps,
+            yields=yields,
+        )
+        memory.opened(engine, arena, root, opened)
+        return opened
+
+    if memory.settings(engine, arena) is not None:
+        try:
+            return await within(LEAST)
+        except EngineFailed as failed:
+            if failed.kind != "no_memory":  # else it was given back just now
+                raise
     async with memory.opening:
         while True:
             try:
-                limit = max(1, memory.room_for_new())
-                opened = await engine.open(
-                    *(branch, arena, settings),
-                    kv_limit=limit,
-                    workspace=root,
-                    apart=apart,
-                    keeps=keeps,
-                    yields=yields,
-                )
+                return await within(max(LEAST, memory.room_for_new()))
             except EngineFailed as failed:
                 if failed.kind != "no_memory":
                     raise
@@ -49,9 +64,6 @@ async def open_branch(
                     raise SessionUnavailable(
                         f"{failed} beside a reserve of {memory.reserve} bytes"
                     ) from failed
-            else:
-                memory.opened(engine, arena, root, opened)
-                return opened
 
 
 async def drop(engine: Engine, branch: str) -> None:
