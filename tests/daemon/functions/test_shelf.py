@@ -242,6 +242,19 @@ class TestThroughFunctions:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
+        async def broken(*_: object) -> None:
+            raise RuntimeError("a fault of our own")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Shelf, "keep", broken)
+            with pytest.raises(RuntimeError):
+                await desk.define("g")
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "dup", full)
+            for refused in (desk.define("g"), desk.functions.delete("f")):
+                with pytest.raises(SessionUnavailable, match="No space left"):
+                    await refused
+        assert len(await desk.branches()) == 1
         monkeypatch.setattr(shelves, "_write", full)
         monkeypatch.setattr(shelves, "_remove", full)
         for refused in (desk.define("f", max_tokens=4), desk.define("g"), desk.functions.delete("f")):

@@ -150,7 +150,7 @@ class FunctionRegistry:
     async def _put(self, made: Function) -> None:
         try:
             await self._shelf.keep(made.name, made.definition.said)
-        except SessiondError:
+        except BaseException:
             await made.close()
             raise
         old = self._functions.get(made.name)

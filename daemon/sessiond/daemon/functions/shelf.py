@@ -91,18 +91,16 @@ class Shelf:
             raise SessionUnavailable(
                 f"the definition cannot be {done}: the folder of functions cannot be used: {self._why_none}"
             )
-        folder = os.dup(
-            self._folder
-        )  # the thread's own: ours may be closed, and its number given to another file
 
-        def acting() -> None:
+        def acting(folder: int) -> None:
             try:
                 act(folder)
             finally:
                 os.close(folder)
 
         try:
-            await asyncio.to_thread(acting)
+            # The thread's own: ours may be closed, and its number given to another file.
+            await asyncio.to_thread(acting, os.dup(self._folder))
         except OSError as error:
             raise SessionUnavailable(f"the definition cannot be {done} on disk: {error.strerror}") from error
 
