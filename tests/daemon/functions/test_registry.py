@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.daemon.functions.desk import Desk, asked
@@ -171,6 +172,37 @@ class TestWhileItRuns:
             await asyncio.gather(task, return_exceptions=True)
             assert [each.name for each in desk.functions.all()] == ["there"]
         assert len(await desk.branches()) == 1
+
+
+@pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "deleted"])
+async def test_what_becomes_of_calls_that_wait_for_the_body_of_a_function(
+    desk: Desk, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, replaced: bool
+) -> None:
+    await desk.define(max_tokens=9)
+    await desk.stop()
+    again = Desk(model, tmp_path / "functions")
+    take, waits, go_on = bodies.Body.take, asyncio.Event(), asyncio.Event()
+
+    async def slow(*asked: Any) -> bodies.Body:
+        waits.set()
+        await go_on.wait()
+        return await take(*asked)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bodies.Body, "take", slow)
+        call, mapped = asyncio.create_task(again.value("x")), asyncio.create_task(again.mapped(["x"]))
+        await waits.wait()
+    await (again.define(max_tokens=4) if replaced else again.functions.delete("f"))
+    go_on.set()
+    if replaced:
+        value = await again.value("x")
+        assert (await call, [one.value for one in await mapped]) == (value, [value])
+    else:
+        for asked_before in (call, mapped):
+            with pytest.raises(FunctionNotFound):
+                await asked_before
+    assert len(await again.branches()) == int(replaced)
+    await again.stop()
 
 
 @pytest.mark.parametrize("model", ["scripted-kv:num_ctx=256"])

@@ -124,7 +124,7 @@ class FunctionRegistry:
 
         Raises FunctionNotFound, ContextOverflow, SessionUnavailable, and SessionFatal where the engine died in mid-answer.
         """
-        body, [tokens] = await self.get(name).prepared((argument,), timings, alone=True)
+        body, [tokens] = await self._prepared(name, (argument,), timings, alone=True)
         try:
             async with contextlib.aclosing(call(name, body, tokens, timings)) as chunks:
                 async for chunk in chunks:
@@ -136,7 +136,7 @@ class FunctionRegistry:
         self, name: str, arguments: Sequence[str], timings: Timings
     ) -> AsyncGenerator[Mapped, None]:
         """The answers to many arguments, each as it ends. Raises as `call`; ContextOverflow before any of them runs."""
-        body, found = await self.get(name).prepared(arguments, timings)
+        body, found = await self._prepared(name, arguments, timings)
         lanes = self._lanes.setdefault((body.seat, body.home.arena), asyncio.Semaphore(AT_ONCE))
         try:
             async with contextlib.aclosing(many(name, body, found, lanes, timings)) as answers:
@@ -146,6 +146,19 @@ class FunctionRegistry:
             raise SessionFatal(died.cause) from died
 
     # How it is done.
+
+    async def _prepared(
+        self, name: str, arguments: Sequence[str], timings: Timings, *, alone: bool = False
+    ) -> tuple[Body, list[list[int]]]:
+        """As `Function.prepared`, of what is defined by that name when its body stands."""
+        while True:
+            function = self.get(name)
+            try:
+                return await function.prepared(arguments, timings, alone=alone)
+            except FunctionNotFound:
+                if self._functions.get(name) is function:
+                    raise
+                # Another one took its place while its body was waited for, or none did: `get` tells.
 
     async def _put(self, made: Function) -> None:
         try:
