@@ -244,3 +244,14 @@ def test_without_a_docstring_there_is_no_body(client: Client, daemon: FakeDaemon
         client.function("f")(lambda _argument: "")
     assert caught.value.violations[0].field == "body"
     assert not daemon.requests
+
+
+def test_a_batch_is_of_no_more_bytes_than_one_map_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions, "MOST_BYTES", 4)
+    assert functions.batches(["ab", "é", "x", "", "longer", "y"]) == [
+        (0, ["ab", "é"]),
+        (2, ["x", ""]),
+        (4, ["longer"]),
+        (5, ["y"]),
+    ]
+    assert functions.batches([]) == []

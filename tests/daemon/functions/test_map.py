@@ -9,13 +9,16 @@ import signal
 from collections.abc import Sequence
 
 import pytest
-from tests.daemon.functions.desk import Desk
+from tests.daemon.functions.desk import Desk, fields_of
 
 from sessiond.daemon.functions import many as maps
 from sessiond.daemon.functions.body import AT_ONCE, Body
+from sessiond.daemon.functions.definition import MAX_ALL_ARGUMENTS
+from sessiond.daemon.server.function_proto import map_arguments
 from sessiond.daemon.sessions.statuses import Timings
+from sessiond.v1 import function_service_pb2 as pb
 from sessiond.v1.config_pb2 import Config
-from sessiond.v1.errors import ContextOverflow
+from sessiond.v1.errors import ContextOverflow, InvalidInput
 
 RAW = Config(prompt_format="raw")
 ARGUMENTS = [f"{'xyz' * (index % 7)}{index}" for index in range(40)]
@@ -54,6 +57,21 @@ async def test_all_that_would_not_fit_are_named_before_any_runs(desk: Desk) -> N
             await desk.mapped(arguments)
         assert caught.value.arguments == named
     assert await desk.tally() == before
+
+
+def test_the_arguments_of_a_map_are_of_so_many_bytes_together() -> None:
+    most = MAX_ALL_ARGUMENTS // 2
+    whole = ["é" * (most // 2)] * 2
+    assert map_arguments(pb.MapFunctionRequest(name="f", arguments=whole)) == ("f", whole)
+    with pytest.raises(InvalidInput) as caught:
+        map_arguments(pb.MapFunctionRequest(name="f", arguments=[*whole, "x"]))
+    assert fields_of(caught.value) == ["arguments"]
+
+
+async def test_a_token_of_an_argument_takes_four_bytes(desk: Desk) -> None:
+    body = await (await desk.define()).standing()
+    for tokens in await body.tokens_of(["xyz" * 100, "", "z"]):
+        assert memoryview(tokens).nbytes == 4 * len(tokens)
 
 
 async def test_no_more_run_at_once_than_there_is_room_for(desk: Desk) -> None:

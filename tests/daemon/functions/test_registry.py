@@ -128,6 +128,17 @@ async def test_as_much_as_all_may_take(desk: Desk, monkeypatch: pytest.MonkeyPat
     assert [each.name for each in desk.functions.all()] == ["a"]
 
 
+async def test_what_is_on_its_way_takes_room_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions, "MAX_ALL_SAID", 100)
+    outcomes = await asyncio.gather(*(desk.define(name, "x" * 60) for name in "abc"), return_exceptions=True)
+    assert sum(isinstance(each, SessionUnavailable) for each in outcomes) == 2
+    assert len(desk.functions.all()) == len(await desk.branches()) == 1
+    [only] = desk.functions.all()
+    await asyncio.gather(desk.define(only.name, "y" * 70), desk.define(only.name, "z" * 80))
+    await desk.functions.delete(only.name)
+    await desk.define("d", "x" * 60)
+
+
 async def test_definitions_of_one_name_at_once_end_as_one(desk: Desk) -> None:
     await asyncio.gather(*(desk.define(max_tokens=most) for most in range(1, 6)))
     assert len(desk.functions.all()) == len(await desk.branches()) == 1

@@ -13,6 +13,8 @@ from sessiond.v1 import function_service_pb2 as pb
 _SERVICE: Final = "/sessiond.v1.FunctionService"
 MOST_ARGUMENTS: Final = 1 << 14
 """That a daemon takes in one map."""
+MOST_BYTES: Final = 16 << 20
+"""Of UTF-8 that it takes in all of them together."""
 
 
 def define_function(
@@ -59,9 +61,19 @@ def function_text(name: str, argument: str) -> Streaming[str]:
 
 
 def batches(arguments: Iterable[str]) -> list[tuple[int, list[str]]]:
-    """As many arguments as one map takes, each time with the index of the first."""
-    every = list(arguments)
-    return [(start, every[start : start + MOST_ARGUMENTS]) for start in range(0, len(every), MOST_ARGUMENTS)]
+    """As many arguments as one map takes, each time with the index of the first. One that is too long by itself is the daemon's
+    to refuse.
+    """
+    found: list[tuple[int, list[str]]] = []
+    size = 0
+    for index, argument in enumerate(arguments):
+        more = len(argument.encode(errors="surrogatepass"))
+        if not found or len(found[-1][1]) == MOST_ARGUMENTS or size + more > MOST_BYTES:
+            found.append((index, []))
+            size = 0
+        found[-1][1].append(argument)
+        size += more
+    return found
 
 
 def map_function(name: str, arguments: Iterable[str]) -> Streaming[pb.MapFunctionResponse]:

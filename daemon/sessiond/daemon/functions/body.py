@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -29,6 +30,9 @@ from sessiond.v1.errors import ContextOverflow, InvalidInput, SessionClosed, inv
 
 Decode: TypeAlias = Callable[[Definition, ModelFacts], Decoding]
 """How a definition says that tokens are chosen. Raises InvalidInput, and UnsupportedFeature for what the model cannot do."""
+
+Packed: TypeAlias = "array[int]"
+"""Tokens, four bytes each: the arguments of a map are many."""
 
 AT_ONCE = 8
 """Calls of maps that run at once in one arena: a step of eight answers takes three times as long as one (SmolLM2 at depth
@@ -90,12 +94,13 @@ class Body:
 
     # What fits.
 
-    async def tokens_of(self, arguments: Sequence[str]) -> list[list[int]]:
+    async def tokens_of(self, arguments: Sequence[str]) -> list[Packed]:
         """The tokens of arguments. Raises SessionUnavailable, SessionFatal if the model has changed."""
-        found: list[list[int]] = []
+        found: list[Packed] = []
         with unavailable(f"{self._name} was called"):
             for start in range(0, len(arguments), TOKENIZED):
-                found += await self.seat.tokenize(arguments[start : start + TOKENIZED])
+                told = await self.seat.tokenize(arguments[start : start + TOKENIZED])
+                found += [array("i", each) for each in told]
         return found
 
     def check_all(self, arguments: Sequence[Sequence[int]]) -> None:

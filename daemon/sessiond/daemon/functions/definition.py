@@ -22,6 +22,8 @@ MAX_ALL_SAID = 32 << 20
 """Bytes of all definitions together: a list of them is one message."""
 MAX_ARGUMENTS = 1 << 14
 """Of one map."""
+MAX_ALL_ARGUMENTS = 16 << 20
+"""Bytes of UTF-8 of all arguments of one map together: their tokens are held until the last one is answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from sessiond.daemon.engine.seat import Seat
-from sessiond.daemon.functions.body import Body
+from sessiond.daemon.functions.body import Body, Packed
 from sessiond.daemon.functions.definition import Definition
 from sessiond.daemon.sessions.statuses import Timings
 from sessiond.v1.errors import FunctionNotFound, SessionFatal
@@ -58,7 +58,7 @@ class Function:
 
     async def prepared(
         self, arguments: Sequence[str], timings: Timings, *, alone: bool = False
-    ) -> tuple[Body, list[list[int]]]:
+    ) -> tuple[Body, list[Packed]]:
         """Its body, hot, and the tokens of these arguments, all of which fit; one that is `alone` needs no index in an error.
 
         Raises ContextOverflow before anything is computed, and as `standing`.
@@ -84,9 +84,7 @@ class Function:
         await body.close()
 
 
-async def _made_ready(
-    body: Body, arguments: Sequence[str], timings: Timings, *, alone: bool
-) -> list[list[int]]:
+async def _made_ready(body: Body, arguments: Sequence[str], timings: Timings, *, alone: bool) -> list[Packed]:
     began = time.monotonic()
     tokens = await body.tokens_of(arguments)
     timings.tokenize_ms += (time.monotonic() - began) * 1e3

@@ -12,7 +12,7 @@ import structlog
 
 from sessiond.daemon.engine.process import EngineDied
 from sessiond.daemon.engine.seat import Seat
-from sessiond.daemon.functions.body import AT_ONCE, Body, Decode
+from sessiond.daemon.functions.body import AT_ONCE, Body, Decode, Packed
 from sessiond.daemon.functions.call import call
 from sessiond.daemon.functions.definition import MAX_ALL_SAID, MAX_FUNCTIONS, Definition
 from sessiond.daemon.functions.function import Function
@@ -42,8 +42,8 @@ class FunctionRegistry:
         self._decode = decode
         self._read = read
         self._functions: dict[str, Function] = {}
-        self._defining = 0
-        """New ones that are being defined."""
+        self._defining: dict[str, Definition] = {}
+        """Those on their way, by name."""
         self._alone: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """By name: one definition at a time."""
         self._lanes: WeakValueDictionary[tuple[Seat, str], asyncio.Semaphore] = WeakValueDictionary()
@@ -97,8 +97,7 @@ class FunctionRegistry:
             if old is not None and old.definition == definition:
                 await old.prepared((), timings)
                 return old
-            self._check_bytes(definition)
-            with self._room(new=old is None):
+            with self._room(definition):
                 made = self._function(definition)
                 try:
                     await made.prepared((), timings)
@@ -149,7 +148,7 @@ class FunctionRegistry:
 
     async def _prepared(
         self, name: str, arguments: Sequence[str], timings: Timings, *, alone: bool = False
-    ) -> tuple[Body, list[list[int]]]:
+    ) -> tuple[Body, list[Packed]]:
         """As `Function.prepared`, of what is defined by that name when its body stands."""
         while True:
             function = self.get(name)
@@ -184,24 +183,26 @@ class FunctionRegistry:
 
         return Function(definition, take)
 
-    def _check_bytes(self, new: Definition) -> None:
-        """Raises SessionUnavailable if with this one all would take too much."""
-        others = [each.definition for each in self._functions.values() if each.name != new.name]
-        if sum(len(each.said) for each in [*others, new]) > MAX_ALL_SAID:
+    @contextlib.contextmanager
+    def _room(self, new: Definition) -> Generator[None, None, None]:
+        """Hold the room that a definition takes while it is on its way. Raises SessionUnavailable if with it, and with the others
+        on their way, there would be too many, or all would take too much.
+        """
+        sizes = {each.name: len(each.definition.said) for each in self._functions.values()}
+        for name, each in self._defining.items():
+            sizes[name] = max(sizes.get(name, 0), len(each.said))  # where it fails, the one before stays
+        sizes[new.name] = len(new.said)
+        if len(sizes) > MAX_FUNCTIONS:
+            raise SessionUnavailable(f"{MAX_FUNCTIONS} functions are defined, which is the limit")
+        if sum(sizes.values()) > MAX_ALL_SAID:
             raise SessionUnavailable(
                 f"all definitions take more than {MAX_ALL_SAID} bytes, which is the limit"
             )
-
-    @contextlib.contextmanager
-    def _room(self, *, new: bool) -> Generator[None, None, None]:
-        """Raises SessionUnavailable if there are too many for a new one."""
-        if new and len(self._functions) + self._defining >= MAX_FUNCTIONS:
-            raise SessionUnavailable(f"{MAX_FUNCTIONS} functions are defined, which is the limit")
-        self._defining += new
+        self._defining[new.name] = new
         try:
             yield
         finally:
-            self._defining -= new
+            del self._defining[new.name]
 
     def _seats(self) -> list[Seat]:
         """What functions stand on."""

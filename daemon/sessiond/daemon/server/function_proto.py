@@ -6,6 +6,7 @@ from google.protobuf.message import DecodeError
 
 from sessiond.adapters.base import ModelFacts
 from sessiond.daemon.functions.definition import (
+    MAX_ALL_ARGUMENTS,
     MAX_ARGUMENTS,
     MAX_BODY,
     MAX_EXAMPLES,
@@ -106,6 +107,8 @@ def map_arguments(request: pb.MapFunctionRequest) -> tuple[str, list[str]]:
     arguments = list(request.arguments[:MAX_ARGUMENTS])
     for index, argument in enumerate(arguments):
         fields.text(f"arguments[{index}]", argument)
+    if sum(len(argument.encode()) for argument in arguments) > MAX_ALL_ARGUMENTS:
+        fields.refuse("arguments", f"are longer than {MAX_ALL_ARGUMENTS} bytes together")
     fields.done()
     return request.name, arguments
 
