@@ -228,6 +228,7 @@ class TokenTree:
         if tip.parent is not None and tip.sequence is not None and not tip.tips and not tip.children:
             # Nothing stands below it and nobody stands on it, so nothing moves without its branch.
             self._leave(tip)
+            self._tier.movements.dropped += len(tip.tokens)
             del tip.above.children[tip.tokens[0]]
 
     def mark(self, branch: str) -> None:
