@@ -217,3 +217,12 @@ def test_formats_by_name() -> None:
     with pytest.raises(FrameError, match="'own'"):
         template_source("own", "own")
     assert len({source_digest(source) for source in NAMED.values()}) == len(NAMED)
+
+
+@pytest.mark.parametrize(
+    "more", ["{{ '\\ud800' }}", "{{ raise_exception('\\udfff') }}", "{{ '\\ud83d' + '\\ude12' }}"]
+)
+def test_half_a_character_is_a_fault_that_can_be_told(more: str) -> None:
+    with pytest.raises(FrameError) as raised:
+        frame(CLOSES_AT_THE_END + more, ["user"], "")
+    assert str(raised.value).encode("utf-8")

@@ -122,6 +122,8 @@ def _ways(roles: Sequence[str], marks: Sequence[str]) -> Iterator[list[dict[str,
 
 
 def _cut(text: str, marks: Sequence[str]) -> list[str]:
+    if _sendable(text) != text:
+        raise FrameError("the template writes half a character, which is no text")
     pieces: list[str] = []
     end = 0
     for mark in marks:
@@ -159,7 +161,13 @@ def _render(
             parts.append(part)
         return "".join(parts)
     except Exception as error:
-        raise FrameError(f"the template failed: {type(error).__name__}: {str(error)[:MAX_FAULT]}") from error
+        said = _sendable(str(error)[:MAX_FAULT])
+        raise FrameError(f"the template failed: {type(error).__name__}: {said}") from error
+
+
+def _sendable(text: str) -> str:
+    """With an escape for each surrogate that stands alone: a template can write one, and no UTF-8 has it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class Generation(jinja2.ext.Extension):

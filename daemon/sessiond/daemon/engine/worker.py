@@ -239,19 +239,18 @@ class Worker:
 
     def _answer(self, command_id: int, act: Callable[[], wire.Answer]) -> None:
         try:
-            answer = act()
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            self._outbox.send(wire.Done(command_id, act()))
+        except Exception as error:  # noqa: BLE001 - told to whoever asked, also where an answer cannot be sent
             self._failed(command_id, error)
-        else:
-            self._outbox.send(wire.Done(command_id, answer))
 
     def _done(self, command_id: int, answer: wire.Answer) -> None:
         self._outbox.send(wire.Done(command_id, answer))
 
     def _failed(self, command_id: int, error: BaseException, held: list[int] | None = None) -> None:
         kind, field = _kind(error)
-        packed = wire.pack_tokens(held or [])
-        self._outbox.send(wire.Failed(command_id, kind, str(error) or type(error).__name__, field, packed))
+        # Whatever the text is, it gets there: a model file or its template may have had a hand in it.
+        said = (str(error) or type(error).__name__).encode("utf-8", "backslashreplace").decode("utf-8")
+        self._outbox.send(wire.Failed(command_id, kind, said, field, wire.pack_tokens(held or [])))
 
     def _receive(self) -> wire.AnyCommand | None:
         head = self._exactly(wire.PREFIX.size)
