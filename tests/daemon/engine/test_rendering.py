@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from sessiond.adapters.base import BackendError
 from sessiond.daemon.engine import rendering
 from sessiond.daemon.engine.frames import NAMED, FrameError, frame
 from sessiond.daemon.engine.rendering import PATIENCE, Renderer
@@ -76,12 +78,51 @@ def test_a_template_that_kills_again_and_again_is_refused_unread(
 
 def test_a_process_that_was_killed_is_started_again(renderer: Renderer) -> None:
     before = set(psutil.Process().children())
-    renderer.frame(_KEPT, _ROLES, "", "")
-    [process] = set(psutil.Process().children()) - before
-    process.kill()
-    process.wait()
-    with pytest.raises(FrameError):
-        renderer.frame(_KEPT, _ROLES, "", "")
+    for _ in range(PATIENCE + 1):
+        assert renderer.frame(_KEPT, _ROLES, "", "") == frame(_KEPT, _ROLES, "")
+        [process] = set(psutil.Process().children()) - before
+        process.kill()
+        process.wait()
+
+
+def test_what_is_too_much_for_many_messages_is_not_for_few(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendering, "PATIENCE", 1)
+    loop, end = "{% for a in messages %}", "{% endfor %}"
+    cubed = f"{loop}{loop}{loop}{end}{end}{end}{_KEPT}"
+    many = ["user"] * (MAX_ROLES - 1)
+    for roles in (many, many, [*many, "user"]):
+        with pytest.raises(FrameError, match="too much"):
+            renderer.frame(cubed, roles, "", "")
+    assert renderer.frame(cubed, ["user"], "", "") == frame(cubed, ["user"], "")
+
+
+def test_an_end_is_forgiven_once_the_template_framed_as_many_messages(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = renderer._ask
+    for _ in range(PATIENCE):
+        # As if somebody had killed it in the midst of a question, which a template cannot be told from.
+        monkeypatch.setattr(renderer, "_ask", lambda _question: None)
+        for _ in range(PATIENCE - 1):
+            with pytest.raises(FrameError, match="too much"):
+                renderer.frame(_KEPT, _ROLES, "", "")
+        monkeypatch.setattr(renderer, "_ask", ask)
+        assert renderer.frame(_KEPT, _ROLES, "", "") == frame(_KEPT, _ROLES, "")
+
+
+def test_a_machine_without_room_for_a_process_is_no_fault_of_the_template(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: object, **_more: object) -> None:
+        raise BlockingIOError("no more processes")
+
+    with monkeypatch.context() as full:
+        full.setattr(subprocess, "Popen", refuse)
+        for _ in range(PATIENCE + 1):
+            with pytest.raises(BackendError, match="no more processes"):
+                renderer.frame(_KEPT, _ROLES, "", "")
     assert renderer.frame(_KEPT, _ROLES, "", "") == frame(_KEPT, _ROLES, "")
 
 

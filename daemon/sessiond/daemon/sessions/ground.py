@@ -16,7 +16,13 @@ from sessiond.daemon.sessions.home import Home
 from sessiond.daemon.sessions.manifest import Identity, identify
 from sessiond.daemon.sessions.open_request import OpenRequest
 from sessiond.daemon.sessions.opening import open_branch
-from sessiond.v1.errors import FieldMismatch, ManifestMismatch, UnsupportedFeature, invalid
+from sessiond.v1.errors import (
+    FieldMismatch,
+    ManifestMismatch,
+    SessionUnavailable,
+    UnsupportedFeature,
+    invalid,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,11 @@ async def take_ground(
     try:
         # Templates look at the first message.
         framing = await engine.framing(config.prompt_format, ["user"])
+    except EngineFailed as failed:
+        if failed.kind != "setting":
+            raise SessionUnavailable(f"the prompt format could not be read: {failed}") from failed
+        raise invalid(f"config.{failed.field}", str(failed)) from failed
+    try:
         opened = await open_branch(memory, engine, branch, arena, root, settings, yields=yields)
     except EngineFailed as failed:
         if failed.kind == "unsupported":
