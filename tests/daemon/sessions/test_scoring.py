@@ -10,7 +10,8 @@ from tests.daemon.engine.scripted import kv_context, load
 from tests.daemon.sessions.conftest import Opener
 
 from sessiond.adapters.base import ContextSettings, Run
-from sessiond.daemon.sessions.scoring import AT_ONCE, Continuation, score
+from sessiond.daemon.sessions.lanes import AT_ONCE, lanes
+from sessiond.daemon.sessions.scoring import Continuation, score
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.statuses import Timings
@@ -20,6 +21,7 @@ from sessiond.v1.errors import (
     InvalidInput,
     SessionBusy,
     SessionClosed,
+    SessionUnavailable,
     UnsupportedFeature,
 )
 
@@ -77,6 +79,35 @@ async def test_what_does_not_fit_is_refused_before_anything_is_computed(opened: 
     assert (raised.value.stage, raised.value.resident_tokens) == ("score", 10)
     assert (raised.value.additional_tokens, raised.value.num_ctx) == (7, 16)
     assert session.report() == before
+
+
+@pytest.mark.parametrize("sequences", [2, 3, 4])
+async def test_what_has_no_room_beside_others_has_it_alone(opened: Opener, sequences: int) -> None:
+    model = f"scripted-kv:max_sequences={sequences},num_cells=128"
+    session = await opened(model, prompt_format="raw", context=ContextSettings(num_ctx=64))
+    await _ensure(session, "A" * 40)
+    for _ in range(2):
+        texts = [f"{index:02}" * 10 for index in range(2 * AT_ONCE)]
+        for one in await score(session, texts, Timings()):
+            assert one.logprobs == _naive(b"A" * 40, one.token_ids)
+    assert await _branches(session) == {session.id}
+
+
+async def test_where_others_hold_the_room_it_is_no_overflow_of_the_window(opened: Opener) -> None:
+    session = await opened(
+        "scripted-kv:max_sequences=1", prompt_format="raw", context=ContextSettings(num_ctx=64)
+    )
+    await _ensure(session, "A" * 40)
+    before = session.report()
+    await score(session, ["B" * 20], Timings())
+    with pytest.raises(SessionUnavailable):
+        await score(session, ["B" * 20], Timings())
+    assert session.report() == before
+
+
+async def test_no_more_run_at_once_than_there_are_cells_for(opened: Opener) -> None:
+    session = await opened(prompt_format="raw", context=ContextSettings(num_ctx=64, num_cells=128))
+    assert [lanes(session.home, 40, each) for each in (1, 10, 11, 29, 30, 88, 89)] == [8, 8, 8, 3, 2, 1, 1]
 
 
 async def test_nothing_to_go_on_from(opened: Opener) -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sessiond.daemon.engine import wire
+from sessiond.daemon.engine.process import EngineFailed
 from sessiond.daemon.sessions.branch import Branch
+from sessiond.daemon.sessions.lanes import lanes
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.snapshot.threads import to_the_end
 from sessiond.daemon.sessions.statuses import Timings
-from sessiond.v1.errors import ContextOverflow, FieldViolation, InvalidInput, UnsupportedFeature, invalid
-
-AT_ONCE = 8
-"""Continuations on branches of their own at one time: what one batch takes with profit."""
+from sessiond.v1.errors import (
+    ContextOverflow,
+    FieldViolation,
+    InvalidInput,
+    SessionUnavailable,
+    UnsupportedFeature,
+    invalid,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ async def score(session: Session, texts: Sequence[str], timings: Timings) -> lis
     """Each text after all that the session is, in the order given. Texts that are alike are computed once.
 
     Raises SessionBusy, UnsupportedFeature, InvalidInput for a text without tokens, and ContextOverflow, all before anything
-    is computed.
+    is computed, and SessionUnavailable.
     """
     facts = session.engine.facts
     if not facts.capabilities.logprobs:
@@ -78,34 +85,53 @@ class _Weighing:
 
     async def all(self) -> dict[tuple[int, ...], Continuation]:
         """All of them. Raises what the first one failed of."""
-        left = iter(self._runs)
+        left = deque(self._runs)
         self._tell()
+        width = lanes(self._session.home, len(self._tokens), max(map(len, self._runs)))
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(AT_ONCE, len(self._runs))):
-                    group.create_task(self._some(left))
+                for _ in range(min(width, len(left))):
+                    group.create_task(self._while_there_is_room(left))
         except BaseExceptionGroup as failed:  # all of them fail of one engine, or of one end of the session
             raise failed.exceptions[0] from None
+        # Whatever had no room beside the others has it alone, or not at all: each fits into the window.
+        if left and (none := await self._while_there_is_room(left)):
+            raise SessionUnavailable(f"the cells that it takes are held by others: {none}") from none
         return self._found
 
-    async def _some(self, left: Iterator[tuple[int, ...]]) -> None:
+    async def _while_there_is_room(self, left: deque[tuple[int, ...]]) -> EngineFailed | None:
+        """What is left, until nothing is, or until there is no room for one, which is left then: that is returned."""
+        try:
+            await self._some(left)
+        except EngineFailed as failed:
+            if failed.kind != "no_room":
+                raise
+            return failed
+        return None
+
+    async def _some(self, left: deque[tuple[int, ...]]) -> None:
         """What is left, one after the other, on one branch."""
         spares = self._session.spares
         branch = spares.new(self._session.home)
         try:
             with spares.known(branch):
                 async with branch.turn():
-                    for run in left:
-                        self._found[run] = await self._one(branch, run)
-                        self._tell()
+                    while left:
+                        await self._next(branch, left)
         finally:
             await to_the_end(branch.close())
 
-    async def _one(self, branch: Branch, run: tuple[int, ...]) -> Continuation:
+    async def _next(self, branch: Branch, left: deque[tuple[int, ...]]) -> None:
         self._session.check_alive()
-        weighed: wire.Weighed = await branch.weigh(self._tokens, run, self._timings.patience)
+        run = left.popleft()
+        try:
+            weighed: wire.Weighed = await branch.weigh(self._tokens, run, self._timings.patience)
+        except EngineFailed:
+            left.appendleft(run)
+            raise
         self._timings.queue_ms = max(self._timings.queue_ms, weighed.queue_ms)
-        return Continuation(run, tuple(weighed.pieces), tuple(weighed.logprobs))
+        self._found[run] = Continuation(run, tuple(weighed.pieces), tuple(weighed.logprobs))
+        self._tell()
 
     def _tell(self) -> None:
         self._told(sum(map(len, self._found)), sum(map(len, self._runs)))
