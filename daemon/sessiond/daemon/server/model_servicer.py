@@ -15,6 +15,7 @@ from sessiond.daemon.server import from_proto, to_proto
 from sessiond.daemon.server.boundary import note
 from sessiond.daemon.server.fields import Fields
 from sessiond.daemon.server.support_proto import support_facts
+from sessiond.daemon.sessions.failures import unavailable
 from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.settings import Settings
 from sessiond.v1 import model_service_pb2 as pb
@@ -89,14 +90,12 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         fields.text("text", request.text)
         fields.done()
         engine = await self._engine(request.model)
-        try:
+        with unavailable("a text was tokenized"):
             [tokens] = await engine.tokenize([request.text], parse_special=request.parse_special)
             bos = engine.facts.vocab.bos
             if request.add_bos and engine.facts.vocab.add_bos and bos is not None:
                 tokens = [bos, *tokens]
             pieces = await engine.pieces(tokens)
-        except EngineDied as died:
-            raise SessionUnavailable(f"the backend died: {died.cause}") from died
         return pb.TokenizeResponse(token_ids=tokens, pieces=pieces)
 
     async def Detokenize(self, request: pb.DetokenizeRequest, context: Context) -> pb.DetokenizeResponse:
@@ -118,9 +117,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         engine = await self._engine(request.model)
         if not engine.facts.capabilities.embed:
             raise UnsupportedFeature("embed", engine.facts.backend)
-        try:
+        with unavailable("texts were turned into vectors"):
             found = await engine.embed(texts)
-        except EngineDied as died:
-            raise SessionUnavailable(f"the backend died: {died.cause}") from died
         note(texts=len(texts), tokens=sum(found.sizes))
         return to_proto.embeddings(found, normalize=request.normalize)
