@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 import pytest
+import pytest_asyncio
 from tests.daemon.engine.scripted import kv_context, load
 from tests.daemon.sessions.conftest import Opener
 
 from sessiond.adapters.base import ContextSettings, Run
+from sessiond.daemon.engine.engine import Tiers
+from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.lanes import AT_ONCE, lanes
+from sessiond.daemon.sessions.open_request import OpenRequest
+from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.sessions.scoring import Continuation, score
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.sources import PrefixRequest
@@ -36,6 +42,22 @@ def _naive(tokens: Sequence[int], more: Sequence[int]) -> tuple[float, ...]:
         found.append(context.likely(0, token, 1).taken[1])
         new = [token]
     return tuple(found)
+
+
+@pytest_asyncio.fixture
+async def remembering() -> AsyncGenerator[Opener, None]:
+    """Opens sessions whose engines keep in memory what has no cells."""
+
+    async def same(model: str) -> str:
+        return model
+
+    registry = SessionRegistry(same, 4, default_num_ctx=512, tiers=Tiers(memory=1 << 20))
+
+    async def open_one(model: str, **config: Any) -> Session:
+        return (await registry.open(OpenRequest(None, model, "", SessionConfig(**config))))[0]
+
+    yield open_one
+    await registry.stop()
 
 
 async def _ensure(session: Session, text: str) -> None:
@@ -66,6 +88,37 @@ async def test_a_session_whose_cells_were_given_back_is_computed_for_it(opened: 
     assert session.resident_tokens == 0
     [one] = await score(session, ["XYZ"], Timings())
     assert one.logprobs == _naive(b"AAAA", b"XYZ")
+
+
+async def test_what_it_brings_back_is_told_of(remembering: Opener) -> None:
+    session = await remembering("scripted-kv:step_ms=5", prompt_format="raw")
+    await _ensure(session, "A" * 100)
+    await session.engine.park(session.home.arena)
+    assert session.resident_tokens == 0
+    [one] = await score(session, ["XYZ" * 40], Timings())
+    assert one.logprobs == _naive(b"A" * 100, b"XYZ" * 40)
+    resident, _ = (await session.engine.check()).residence[session.id]
+    assert session.resident_tokens == resident == 100
+
+
+async def test_what_moves_meanwhile_is_told_of(opened: Opener) -> None:
+    session = await opened("scripted-kv:step_ms=20", prompt_format="raw")
+    await _ensure(session, "AAAA")
+    running = await _long_one(session)
+    session._moved(0, 0)
+    assert session.resident_tokens == 0, "others took its cells"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_texts_that_were_scored_are_kept_nowhere(remembering: Opener) -> None:
+    session = await remembering("scripted-kv:step_ms=5", prompt_format="raw")
+    await _ensure(session, "A" * 100)
+    await score(session, [f"{index:03}" * 20 for index in range(2 * AT_ONCE)], Timings())
+    assert await _only(session)
+    await session.engine.park(session.home.arena)
+    kept = (await session.engine.check()).memory_tier
+    assert 0 < kept <= 110 * session.home.cell_bytes
 
 
 async def test_what_does_not_fit_is_refused_before_anything_is_computed(opened: Opener) -> None:

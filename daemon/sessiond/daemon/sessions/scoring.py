@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.process import EngineFailed
-from sessiond.daemon.sessions.branch import Branch
 from sessiond.daemon.sessions.lanes import lanes
 from sessiond.daemon.sessions.session import Session
 from sessiond.daemon.sessions.snapshot.threads import to_the_end
@@ -100,38 +99,34 @@ class _Weighing:
         return self._found
 
     async def _while_there_is_room(self, left: deque[tuple[int, ...]]) -> EngineFailed | None:
-        """What is left, until nothing is, or until there is no room for one, which is left then: that is returned."""
-        try:
-            await self._some(left)
-        except EngineFailed as failed:
-            if failed.kind != "no_room":
-                raise
-            return failed
+        """What is left, one after the other, until nothing is or one finds no room: that is left then, and its failure is
+        returned.
+        """
+        while left:
+            run = left.popleft()
+            try:
+                self._found[run] = await self._one(run)
+            except EngineFailed as failed:
+                if failed.kind != "no_room":
+                    raise
+                left.appendleft(run)
+                return failed
+            self._tell()
         return None
 
-    async def _some(self, left: deque[tuple[int, ...]]) -> None:
-        """What is left, one after the other, on one branch."""
+    async def _one(self, run: tuple[int, ...]) -> Continuation:
+        """On a branch of its own: with the branch goes all that was computed for it."""
+        self._session.check_alive()
         spares = self._session.spares
-        branch = spares.new(self._session.home)
+        branch = spares.passing(self._session.home, keeps=len(self._tokens))
         try:
             with spares.known(branch):
                 async with branch.turn():
-                    while left:
-                        await self._next(branch, left)
+                    weighed: wire.Weighed = await branch.weigh(self._tokens, run, self._timings.patience)
         finally:
             await to_the_end(branch.close())
-
-    async def _next(self, branch: Branch, left: deque[tuple[int, ...]]) -> None:
-        self._session.check_alive()
-        run = left.popleft()
-        try:
-            weighed: wire.Weighed = await branch.weigh(self._tokens, run, self._timings.patience)
-        except EngineFailed:
-            left.appendleft(run)
-            raise
         self._timings.queue_ms = max(self._timings.queue_ms, weighed.queue_ms)
-        self._found[run] = Continuation(run, tuple(weighed.pieces), tuple(weighed.logprobs))
-        self._tell()
+        return Continuation(run, tuple(weighed.pieces), tuple(weighed.logprobs))
 
     def _tell(self) -> None:
         self._told(sum(map(len, self._found)), sum(map(len, self._runs)))

@@ -437,8 +437,8 @@ class Session:
         return advanced
 
     def _moved(self, resident: int, in_memory: int) -> None:
-        """Others needed room, and KV of this session's branch moved."""
-        if not self._turns.running and not self._closed and not self._fatal:
+        """KV of this session's branch moved without a job of its own."""
+        if not self._turns.changing and not self._closed and not self._fatal:
             self._residency = self._residency.moved(resident, in_memory)
 
     def _held(self, held: Sequence[int]) -> None:

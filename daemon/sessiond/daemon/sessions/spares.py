@@ -22,7 +22,14 @@ class Spares:
 
     def new(self, home: Home) -> Branch:
         """One that may become the session's own by `Session.take_over`; else it is to be closed."""
-        return Branch(home, f"{self._id}-{secrets.token_hex(4)}", self._moved, self._check)
+        return Branch(home, self._name(), self._moved, self._check)
+
+    def passing(self, home: Home, keeps: int) -> Branch:
+        """One that never becomes the session's own, and of whose tokens only the first `keeps` outlive it. To be closed."""
+        return Branch(home, self._name(), check=self._check, keeps=keeps)
+
+    def _name(self) -> str:
+        return f"{self._id}-{secrets.token_hex(4)}"
 
     @contextlib.contextmanager
     def known(self, branch: Branch) -> Generator[None, None, None]:

@@ -14,6 +14,8 @@ GRACE_S = 0.2
 """How long a new turn waits for a running one, whose cancel may be on its way."""
 ENDING_S = 5.0
 """How long it waits for one that is cancelled already."""
+_STILL = frozenset({"fork", "score"})
+"""Stages of turns that leave a session as it is."""
 
 
 class Turns:
@@ -35,8 +37,13 @@ class Turns:
         return self._task is not None
 
     @property
+    def changing(self) -> bool:
+        """Whether a turn is running that may make something else of the session."""
+        return self.running and self._stage not in _STILL
+
+    @property
     def stage(self) -> str:
-        """What the turn is at: "prefix", "suffix", "decode", "restore" or "score"."""
+        """What the turn is at: "prefix", "suffix", "decode", "restore", "fork" or "score"."""
         return self._stage
 
     def busy(self) -> Busy | None:
