@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
@@ -43,8 +45,8 @@ class Bench:
             lambda command, error: self.ended.append((command, error)),
         )
 
-    def ask(self, command_id: int, texts: list[str]) -> None:
-        command = wire.Embed(command_id, texts)
+    def ask(self, command_id: int, texts: list[str], *, normalize: bool = False) -> None:
+        command = wire.Embed(command_id, texts, normalize)
         self.embedding.heard(command)
         self.embedding.begin(command)
 
@@ -80,6 +82,21 @@ def test_nothing_is_computed_where_one_text_does_not_fit(texts: list[str]) -> No
     assert not bench.calls
     answer = bench.answer(1)
     assert (answer.vectors, answer.sizes, answer.window) == ([], [len(text) for text in texts], 64)
+
+
+def test_vectors_are_scaled_where_that_was_asked_for() -> None:
+    bench = Bench()
+    bench.ask(1, ["a", "b"], normalize=True)
+    while bench.calls:
+        bench.turn()
+    for scaled, raw in zip(bench.answer(1).vectors, _vectors(["a", "b"]), strict=True):
+        numbers, length = array("f", raw), math.hypot(*array("f", raw))
+        assert list(array("f", scaled)) == pytest.approx([number / length for number in numbers], rel=1e-6)
+
+
+def test_a_vector_of_zeros_has_no_length_to_scale_by() -> None:
+    zeros = bytes(64)
+    assert embedding._scaled(zeros) == zeros
 
 
 def test_no_texts_have_no_vectors() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import AsyncGenerator
 from typing import cast
 
@@ -12,6 +14,7 @@ from sessiond.daemon.catalog import ModelCatalog
 from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.process import EngineFailed
 from sessiond.daemon.metrics.meter import Meter
+from sessiond.daemon.server import to_proto
 from sessiond.daemon.server.model_servicer import Context, ModelServicer
 from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.settings import Settings
@@ -54,3 +57,18 @@ async def test_an_engine_that_fails_is_unavailable(
                 servicer.Embed(embed, _NOBODY) if method == "Embed" else servicer.Tokenize(tokenize, _NOBODY)
             )
     assert len((await servicer.Embed(embed, _NOBODY)).embeddings) == 1
+
+
+async def test_vectors_are_made_messages_beside_the_loop(
+    servicer: ModelServicer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, threads = to_proto.embeddings, set[int]()
+
+    def noting(found: wire.Embedded) -> pb.EmbedResponse:
+        threads.add(threading.get_ident())
+        return make(found)
+
+    monkeypatch.setattr(to_proto, "embeddings", noting)
+    answer = await servicer.Embed(pb.EmbedRequest(texts=["a", "b"], normalize=True), _NOBODY)
+    assert [math.hypot(*each.values) for each in answer.embeddings] == pytest.approx([1.0, 1.0])
+    assert threads and threading.get_ident() not in threads

@@ -7,7 +7,9 @@ text, and given back when none came for a while.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ class _Order:
 
     id: int
     texts: list[list[int]]
+    normalize: bool
     vectors: list[bytes] = field(default_factory=list[bytes])
     cancelled: bool = False
 
@@ -57,7 +60,7 @@ class Embedding:
 
     def heard(self, command: wire.Embed) -> None:
         """A command came: it can be cancelled from now on."""
-        self._known[command.id] = _Order(command.id, [])
+        self._known[command.id] = _Order(command.id, [], command.normalize)
 
     def cancel(self, command_id: int) -> None:
         """End a command soon, also inside a text. One that is over, or another's, is left alone."""
@@ -104,7 +107,8 @@ class Embedding:
         order = self._orders.popleft()
         try:
             if len(order.vectors) < len(order.texts):
-                order.vectors.append(self._vector(order, order.texts[len(order.vectors)]))
+                vector = self._vector(order, order.texts[len(order.vectors)])
+                order.vectors.append(_scaled(vector) if order.normalize else vector)
         except Exception as error:  # noqa: BLE001 - told to whoever asked
             self._end(order, error)
         else:
@@ -148,3 +152,10 @@ class Embedding:
         self._embedder.rest()
         self._used = 0.0
         return None
+
+
+def _scaled(vector: bytes) -> bytes:
+    """Native float32, scaled to the length 1; one of zeros as it is."""
+    values = array("f", vector)
+    length = math.sqrt(math.fsum(value * value for value in values))
+    return array("f", [value / length for value in values]).tobytes() if length else vector

@@ -172,9 +172,9 @@ class Engine:
         assert isinstance(answer, wire.PieceList)
         return answer.pieces
 
-    async def embed(self, texts: Sequence[str]) -> wire.Embedded:
+    async def embed(self, texts: Sequence[str], *, normalize: bool = False) -> wire.Embedded:
         """A vector of each text; see `wire.Embedded`. A cancel here is a cancel there."""
-        call = self._process.call(wire.Embed(self._process.next_id(), list(texts)))
+        call = self._process.call(wire.Embed(self._process.next_id(), list(texts), normalize))
         try:
             while True:
                 event = await call.next()

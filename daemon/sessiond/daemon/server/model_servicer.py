@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -118,6 +119,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         if not engine.facts.capabilities.embed:
             raise UnsupportedFeature("embed", engine.facts.backend)
         with unavailable("texts were turned into vectors"):
-            found = await engine.embed(texts)
+            found = await engine.embed(texts, normalize=request.normalize)
         note(texts=len(texts), tokens=sum(found.sizes))
-        return to_proto.embeddings(found, normalize=request.normalize)
+        # A thousand vectors are millions of numbers: in the loop's own thread, all sessions would wait for them.
+        return await asyncio.to_thread(to_proto.embeddings, found)

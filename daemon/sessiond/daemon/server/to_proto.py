@@ -263,7 +263,7 @@ def model(facts: ModelFacts, name: str, defaults: ContextSettings) -> model_serv
     )
 
 
-def embeddings(found: Embedded, *, normalize: bool) -> model_service_pb2.EmbedResponse:
+def embeddings(found: Embedded) -> model_service_pb2.EmbedResponse:
     """Vectors. Raises InvalidInput, naming each text that has none."""
     wrong = [
         FieldViolation(f"texts[{index}]", f"has {size} tokens, and the model takes 1 to {found.window}")
@@ -274,9 +274,7 @@ def embeddings(found: Embedded, *, normalize: bool) -> model_service_pb2.EmbedRe
         raise InvalidInput(wrong[:64])
     answer = model_service_pb2.EmbedResponse(pooling=found.pooling, max_tokens=found.window)
     for vector, size in zip(found.vectors, found.sizes, strict=True):
-        values = array("f", vector)
-        length = math.sqrt(math.fsum(value * value for value in values)) if normalize else 0.0
-        answer.embeddings.add(values=[value / length for value in values] if length else values, tokens=size)
+        answer.embeddings.add(values=array("f", vector), tokens=size)
     return answer
 
 

@@ -50,6 +50,8 @@ class Embed(Command, frozen=True, tag=True):
     """A vector of each text, unless one of them is too long or has no tokens. Answered by Done with Embedded."""
 
     texts: list[str]
+    normalize: bool = False
+    """Scale each to the length 1."""
 
 
 class Frame(Command, frozen=True, tag=True):
