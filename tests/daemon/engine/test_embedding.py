@@ -30,9 +30,10 @@ def _vectors(texts: list[str]) -> list[bytes]:
 
 @dataclass
 class Bench:
-    """An Embedding without threads: what it would have the loop call waits here."""
+    """An Embedding without threads: what it would have the loop call waits here, and what it would do aside."""
 
     calls: deque[Callable[[], None]] = field(default_factory=deque[Callable[[], None]])
+    aside: deque[Callable[[], None]] = field(default_factory=deque[Callable[[], None]])
     ended: list[tuple[int, wire.Answer | BaseException]] = field(
         default_factory=list[tuple[int, wire.Answer | BaseException]]
     )
@@ -41,14 +42,15 @@ class Bench:
         self.embedding = Embedding(
             load(_NAME),
             self.calls.append,
+            self.aside.append,
             lambda command, answer: self.ended.append((command, answer)),
             lambda command, error: self.ended.append((command, error)),
         )
 
     def ask(self, command_id: int, texts: list[str], *, normalize: bool = False) -> None:
-        command = wire.Embed(command_id, texts, normalize)
-        self.embedding.heard(command)
-        self.embedding.begin(command)
+        self.embedding.heard(wire.Embed(command_id, texts, normalize))
+        while self.aside:
+            self.aside.popleft()()
 
     def turn(self) -> None:
         """What the loop does before a batch."""
@@ -97,6 +99,42 @@ def test_vectors_are_scaled_where_that_was_asked_for() -> None:
 def test_a_vector_of_zeros_has_no_length_to_scale_by() -> None:
     zeros = bytes(64)
     assert embedding._scaled(zeros) == zeros
+
+
+def test_texts_are_read_one_at_a_time_and_all_have_their_turn() -> None:
+    bench = Bench()
+    bench.embedding.heard(wire.Embed(1, ["a", "b", "c"]))
+    bench.embedding.heard(wire.Embed(2, ["x" * 65]))
+    turns: list[int] = []
+    while bench.aside:
+        bench.aside.popleft()()
+        turns.append(len(bench.ended))
+    assert turns == [0, 1, 1, 1], "the second is over after its only text"
+    assert bench.answer(2).sizes == [65]
+    while bench.calls:
+        bench.turn()
+    assert bench.answer(1).vectors == _vectors(["a", "b", "c"])
+
+
+def test_a_cancel_ends_the_reading() -> None:
+    bench = Bench()
+    bench.embedding.heard(wire.Embed(1, ["a", "b", "c"]))
+    bench.aside.popleft()()
+    bench.embedding.cancel(1)
+    bench.aside.popleft()()
+    assert not bench.aside and not bench.calls
+    assert [(command, type(what)) for command, what in bench.ended] == [(1, Cancelled)]
+
+
+def test_tokens_that_wait_are_small_and_of_what_does_not_fit_none_wait() -> None:
+    bench = Bench()
+    bench.embedding.heard(wire.Embed(1, ["ab", "cd", "x" * 65, "ef", "gh"]))
+    order = bench.embedding._known[1]
+    held: list[int] = []
+    while bench.aside:
+        bench.aside.popleft()()
+        held.append(sum(tokens.itemsize * len(tokens) for tokens in order.read))
+    assert held == [8, 16, 0, 0, 0]
 
 
 def test_no_texts_have_no_vectors() -> None:

@@ -27,26 +27,34 @@ class _Order:
     """Texts of one command."""
 
     id: int
-    texts: list[list[int]]
     normalize: bool
+    unread: deque[str]
+    read: deque[array[int]] = field(default_factory=deque["array[int]"])
+    """Tokens of texts that have no vector yet: as C ints, which take a ninth of what Python's do."""
+    sizes: list[int] = field(default_factory=list[int])
+    """Tokens of each text that was read."""
+    fits: bool = True
+    """Whether all of them have tokens, and no more than the window takes. Else nothing is computed, and no tokens are kept."""
     vectors: list[bytes] = field(default_factory=list[bytes])
     cancelled: bool = False
 
 
 class Embedding:
-    """See the module. `call` runs an act in the loop's thread before its next batch; `done` and `failed` hear how a command
-    ended, in the loop's thread or the caller's.
+    """See the module. `call` runs an act in the loop's thread before its next batch, and `aside` in the side thread after all
+    that waits there; `done` and `failed` hear how a command ended, in one of these.
     """
 
     def __init__(
         self,
         model: Model,
         call: Callable[[Callable[[], None]], None],
+        aside: Callable[[Callable[[], None]], object],
         done: Callable[[int, wire.Answer], None],
         failed: Callable[[int, BaseException], None],
     ) -> None:
         self._model = model
         self._call = call
+        self._aside = aside
         self._done = done
         self._failed = failed
         self._embedder: Embedder | None = None
@@ -59,8 +67,10 @@ class Embedding:
     # In the reader's thread.
 
     def heard(self, command: wire.Embed) -> None:
-        """A command came: it can be cancelled from now on."""
-        self._known[command.id] = _Order(command.id, [], command.normalize)
+        """A command came: its texts are read soon, and it can be cancelled from now on."""
+        order = _Order(command.id, command.normalize, deque(command.texts))
+        self._known[command.id] = order
+        self._aside(lambda: self._read(order))
 
     def cancel(self, command_id: int) -> None:
         """End a command soon, also inside a text. One that is over, or another's, is left alone."""
@@ -78,19 +88,22 @@ class Embedding:
 
     # In the side thread.
 
-    def begin(self, command: wire.Embed) -> None:
-        """Read the texts. What does not fit is told, and nothing is computed then."""
-        order = self._known[command.id]
+    def _read(self, order: _Order) -> None:
+        """Read the next text; then all others who want tokens or frames have their turn. What does not fit is told in the end,
+        and nothing is computed then.
+        """
         try:
             embedder = self._embedder = self._embedder or self._model.new_embedder()
-            for text in command.texts:
-                if order.cancelled:
-                    raise Cancelled
-                order.texts.append(embedder.tokens(text))
+            if order.cancelled:
+                raise Cancelled
+            if order.unread:
+                _take_in(order, embedder.tokens(order.unread.popleft()), embedder.window)
         except Exception as error:  # noqa: BLE001 - told to whoever asked
             self._end(order, error)
             return
-        if all(0 < len(tokens) <= embedder.window for tokens in order.texts):
+        if order.unread:
+            self._aside(lambda: self._read(order))
+        elif order.fits:
             self._call(lambda: self._take(order))
         else:
             self._end(order, None)
@@ -106,13 +119,13 @@ class Embedding:
         """The next text of the command that has waited longest; then all others have their turn."""
         order = self._orders.popleft()
         try:
-            if len(order.vectors) < len(order.texts):
-                vector = self._vector(order, order.texts[len(order.vectors)])
+            if order.read:
+                vector = self._vector(order, order.read.popleft())
                 order.vectors.append(_scaled(vector) if order.normalize else vector)
         except Exception as error:  # noqa: BLE001 - told to whoever asked
             self._end(order, error)
         else:
-            if len(order.vectors) < len(order.texts):
+            if order.read:
                 self._orders.append(order)
             else:
                 self._end(order, None)
@@ -139,8 +152,7 @@ class Embedding:
         if error is not None or embedder is None:
             self._failed(order.id, error or Cancelled())
             return
-        sizes = [len(tokens) for tokens in order.texts]
-        self._done(order.id, wire.Embedded(order.vectors, sizes, embedder.window, embedder.pooling))
+        self._done(order.id, wire.Embedded(order.vectors, order.sizes, embedder.window, embedder.pooling))
 
     def idle(self) -> float | None:
         """Give back what was not used for a while. In how many seconds to come again, if that is needed."""
@@ -152,6 +164,15 @@ class Embedding:
         self._embedder.rest()
         self._used = 0.0
         return None
+
+
+def _take_in(order: _Order, tokens: Sequence[int], window: int) -> None:
+    order.sizes.append(len(tokens))
+    order.fits = order.fits and 0 < len(tokens) <= window
+    if order.fits:
+        order.read.append(array("i", tokens))
+    else:
+        order.read.clear()
 
 
 def _scaled(vector: bytes) -> bytes:

@@ -69,7 +69,9 @@ class Worker:
             self._tier = MemoryTier(first.memory_tier)
             self._arenas = Arenas(self._model, self._tier, self._outbox.send, disk)
             self._jobs = JobMaker(self._model, self._arenas, self._outbox.keep)
-            self._embedding = Embedding(self._model, self._loop.call, self._done, self._failed)
+            self._embedding = Embedding(
+                self._model, self._loop.call, self._side.submit, self._done, self._failed
+            )
             self._outbox.send(wire.Done(first.id, wire.Loaded(self._model.facts, self._defaults())))
         except Exception as error:  # noqa: BLE001 - whatever a load dies of is told to the daemon
             self._failed(first.id, error)
@@ -141,7 +143,6 @@ class Worker:
                 self._loop.cancel(command.job)
             case wire.Embed():
                 self._embedding.heard(command)
-                self._side.submit(self._embedding.begin, command)
             case wire.Tokenize() | wire.Pieces() | wire.Frame():
                 self._side.submit(self._answer, command.id, lambda: self._aside(command))
             case wire.Open():
