@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from typing import IO
 
 from tests.client.fake_daemon import FakeDaemon
 
@@ -17,12 +18,12 @@ def program(daemon: FakeDaemon, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "sessiond.client.cli.main", "--socket", str(daemon.socket), *arguments]
 
 
-def on_a_terminal(command: list[str]) -> str:
-    """What a program prints where all its output is a terminal."""
+def on_a_terminal(command: list[str], output: IO[bytes] | None = None) -> str:
+    """What a program prints on a terminal: all of it, or what does not go to `output` as its standard output."""
     ours, theirs = pty.openpty()
     environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environ
+        command, stdin=subprocess.DEVNULL, stdout=output or theirs, stderr=theirs, env=environ
     ) as running:
         os.close(theirs)
         said = b""

@@ -156,3 +156,13 @@ def test_progress_at_a_terminal(run: Run, daemon: FakeDaemon, tmp_path: Path) ->
     said = on_a_terminal(program(daemon, "fn", "map", "classify", str(tmp_path / "lines")))
     assert "answered" in said and "2/2" in said
     assert "bug" in said and "fea ture" in said
+
+
+def test_answers_go_into_a_file_while_a_bar_stands_on_the_terminal(
+    run: Run, daemon: FakeDaemon, tmp_path: Path
+) -> None:
+    (tmp_path / "lines").write_text("x\ny\n", encoding="utf-8")
+    with (tmp_path / "out").open("wb") as out:
+        said = on_a_terminal(program(daemon, "fn", "map", "classify", str(tmp_path / "lines")), out)
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "bug\nfea ture\n"
+    assert "answered" in said

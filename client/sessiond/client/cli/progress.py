@@ -24,7 +24,7 @@ _WORTH_A_BAR_TOKENS = 64
 
 @contextlib.contextmanager
 def spinner(text: str, *, show: bool = True) -> Generator[None, None, None]:
-    """A spinner with a text while the body runs."""
+    """A spinner with a text while the body runs, which prints nothing: it would come out on standard error."""
     if not (show and on_terminal(sys.stderr)):
         yield
         return
@@ -122,4 +122,6 @@ def _new_bar(unit: str = "tokens") -> Progress:
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,
+        # What is printed while a bar stands goes above it, through the bar's own console: never what goes into a file.
+        redirect_stdout=on_terminal(sys.stdout),
     )
