@@ -152,6 +152,57 @@ def test_an_answer_that_was_cut_off_is_no_value(
         list(classify.map(["y"]))
 
 
+LENGTH, STOP_STRING = context_pb2.FINISH_REASON_LENGTH, context_pb2.FINISH_REASON_STOP_STRING
+INTEGER = {"json_schema": '{"type": "integer", "minimum": 1000}'}
+
+
+def _ends(daemon: FakeDaemon, text: str, reason: context_pb2.FinishReason.ValueType, tokens: int) -> None:
+    """Calls and maps answer with this text, and end so after so many tokens."""
+    summary = context_pb2.DecodeSummary(finish_reason=reason, generated_tokens=tokens)
+    daemon.answers["CallFunction"] = [
+        pb.CallFunctionResponse(chunk=context_pb2.StreamChunk(text=text)),
+        pb.CallFunctionResponse(chunk=context_pb2.StreamChunk(summary=summary)),
+    ]
+    daemon.answers["MapFunction"] = [pb.MapFunctionResponse(value=text, summary=summary)]
+
+
+@pytest.mark.parametrize(
+    ("config", "text", "reason"),
+    [
+        (INTEGER | {"max_tokens": 1}, "1", LENGTH),
+        (INTEGER | {"stop": ["0"]}, "1", STOP_STRING),
+        ({"choices": ["no", "not sure at all"], "max_tokens": 1}, "no", LENGTH),
+        ({"choices": ["no", "not sure at all"], "stop": ["t"]}, "no", STOP_STRING),
+        ({"grammar": "root ::= [a-z]+", "max_tokens": 1}, "no", LENGTH),
+        ({"max_tokens": 2}, "The window was full", LENGTH),
+        ({}, "The window was full", LENGTH),
+    ],
+)
+async def test_an_answer_that_was_cut_off_is_no_value_also_where_it_reads_as_one(
+    client: Client, other: AsyncClient, daemon: FakeDaemon, config: Any, text: str, reason: Any
+) -> None:
+    _is_defined(daemon, **config)
+    _ends(daemon, text, reason, 1)
+    classify, awaited = client.function("classify", "x"), await other.function("classify", "x")
+    for calling in (lambda: classify("y"), lambda: list(classify.map(["y"]))):
+        with pytest.raises(IncompleteValue, match=text):
+            calling()
+    with pytest.raises(IncompleteValue, match=text):
+        await awaited("y")
+    with pytest.raises(IncompleteValue, match=text):
+        _ = [value async for value in awaited.map(["y"])]
+
+
+@pytest.mark.parametrize(("config", "reason"), [({"max_tokens": 2}, LENGTH), ({"stop": ["."]}, STOP_STRING)])
+async def test_a_text_that_ends_where_it_was_told_to_is_a_value(
+    client: Client, other: AsyncClient, daemon: FakeDaemon, config: Any, reason: Any
+) -> None:
+    _is_defined(daemon, **config)
+    _ends(daemon, "In short", reason, 2)
+    classify, awaited = client.function("classify", "x"), await other.function("classify", "x")
+    assert [classify("y"), *classify.map(["y"]), await awaited("y")] == ["In short"] * 3
+
+
 def test_a_map_in_order_and_as_it_ends(client: Client, daemon: FakeDaemon) -> None:
     _is_defined(daemon, choices=CHOICES)
     _maps_to(daemon, (2, "bug"), (0, "feature"), (1, "bug"))

@@ -19,6 +19,7 @@ from sessiond.client import (
     ContextOverflow,
     DecodeConfig,
     FunctionNotFound,
+    IncompleteValue,
     InvalidInput,
     SessionUnavailable,
 )
@@ -297,6 +298,11 @@ def test_a_function_in_python_and_at_a_terminal(daemon: Daemon, client: Client, 
         "numbers", "Say a number.", json_schema={"type": "integer", "maximum": 9, "minimum": 0}
     )
     assert numbers("x") in range(10)
+    cut = client.function("cut", "Say it.", choices=["no", "not sure"], max_tokens=2, session_config=RAW)
+    with pytest.raises(IncompleteValue):  # whichever it was to be
+        cut("x")
+    with pytest.raises(IncompleteValue):
+        list(cut.map(["x"]))
     (folder / "lines").write_text("\n".join(arguments))
     told = subprocess.run(
         [PROGRAMS / "sessionctl", "--socket", daemon.socket, "fn", "map", "classify", folder / "lines"],

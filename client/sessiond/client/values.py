@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, cast
 
 from sessiond.client.requests import DecodeSettings, FreeSettings, decode_config
-from sessiond.v1 import config_pb2
+from sessiond.v1 import config_pb2, context_pb2
 from sessiond.v1.errors import invalid
 
 Schema: TypeAlias = str | Mapping[str, Any]
@@ -19,7 +19,9 @@ Progress: TypeAlias = Callable[[int, int], object]
 
 
 class IncompleteValue(ValueError):
-    """An answer ended before it was whole, by `max_tokens` or a stop text. `text` is what came of it."""
+    """An answer ended before it was whole, by `max_tokens`, a stop text, or because the window was full. `text` is what came
+    of it. A plain text that ends at the function's own `max_tokens` or stop text is whole: it was asked for so.
+    """
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__(f"the answer of {name} ended before it was whole: {text!r}")
@@ -42,8 +44,12 @@ def config_of(
     return decode_config(config, over)
 
 
-def value_of(name: str, config: config_pb2.DecodeConfig, text: str) -> Any:
+def value_of(
+    name: str, config: config_pb2.DecodeConfig, text: str, summary: context_pb2.DecodeSummary
+) -> Any:
     """The value that a function of this config answered with. Raises IncompleteValue."""
+    if _is_cut_off(config, summary):
+        raise IncompleteValue(name, text)
     if config.json_schema:
         try:
             return json.loads(text)
@@ -52,6 +58,31 @@ def value_of(name: str, config: config_pb2.DecodeConfig, text: str) -> Any:
     if config.choices and text not in config.choices:
         raise IncompleteValue(name, text)
     return text
+
+
+def said_in(chunks: Iterable[context_pb2.StreamChunk]) -> tuple[str, context_pb2.DecodeSummary]:
+    """The whole text of an answer, and what is known of it."""
+    texts, summary = list[str](), context_pb2.DecodeSummary()
+    for chunk in chunks:
+        texts.append(chunk.text)
+        if chunk.HasField("summary"):
+            summary = chunk.summary
+    return "".join(texts), summary
+
+
+def _is_cut_off(config: config_pb2.DecodeConfig, summary: context_pb2.DecodeSummary) -> bool:
+    """A choice or an integer that was cut off may well read as another one: only how it ended tells. A text ends as was asked
+    for where it ends at a stop text, or has `max_tokens` of its own; not where the window was full before that.
+    """
+    asked_for = 0 < config.max_tokens <= summary.generated_tokens
+    is_text = not (config.json_schema or config.choices or config.grammar)
+    match summary.finish_reason:
+        case context_pb2.FINISH_REASON_LENGTH:
+            return not (is_text and asked_for)
+        case context_pb2.FINISH_REASON_STOP_STRING:
+            return not is_text
+        case _:
+            return False
 
 
 def body_of(described: Callable[..., Any]) -> str:

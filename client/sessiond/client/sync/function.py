@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar, cast
 from sessiond.client.calls import functions
 from sessiond.client.sync.link import Link
 from sessiond.client.sync.stream import Stream
-from sessiond.client.values import Progress, value_of
+from sessiond.client.values import Progress, said_in, value_of
+from sessiond.v1 import context_pb2
 from sessiond.v1 import function_service_pb2 as pb
 
 Value_co = TypeVar("Value_co", covariant=True)
@@ -31,11 +32,12 @@ class Function(Generic[Value_co]):
         return f"Function({self.name!r})"
 
     def __call__(self, argument: str, *, timeout: float | None = None) -> Value_co:
-        """The value for an argument. Raises IncompleteValue where `max_tokens` or a stop text cut it off, and
-        FunctionNotFound once it was deleted.
+        """The value for an argument; a text may end at the `max_tokens` or the stop text that the function was defined with.
+        Raises IncompleteValue where one of these cut off a choice or what a schema or grammar describes, or where the window
+        was full; and FunctionNotFound once it was deleted.
         """
-        with self.stream(argument, timeout=timeout) as pieces:
-            return self._value("".join(pieces))
+        with self._link.stream(functions.call_function(self.name, argument), timeout) as chunks:
+            return self._value(*said_in(chunks))
 
     def stream(self, argument: str, *, timeout: float | None = None) -> Stream[str]:
         """The answer to an argument as text, as it comes."""
@@ -59,16 +61,18 @@ class Function(Generic[Value_co]):
     def as_ended(
         self, arguments: Iterable[str], *, timeout: float | None = None
     ) -> Generator[tuple[int, Value_co], None, None]:
-        """The values for arguments, each with the argument's index, as they end. Closing this ends what still runs."""
+        """The values for arguments, each with the argument's index, as they end. Closing this ends what still runs.
+        Raises IncompleteValue at the first that was cut off.
+        """
         for start, batch in functions.batches(arguments):
             with self._link.stream(functions.map_function(self.name, batch), timeout) as answers:
                 for answer in answers:
-                    yield start + answer.index, self._value(answer.value)
+                    yield start + answer.index, self._value(answer.value, answer.summary)
 
     def delete(self, *, timeout: float | None = None) -> None:
         """Delete the function in the daemon. Calls that run are answered to their end."""
         self._link.unary(functions.delete_function(self.name), timeout)
 
-    def _value(self, text: str) -> Value_co:
-        value: Any = value_of(self.name, self.defined.config, text)
+    def _value(self, text: str, summary: context_pb2.DecodeSummary) -> Value_co:
+        value: Any = value_of(self.name, self.defined.config, text, summary)
         return cast("Value_co", value)
