@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -58,6 +61,12 @@ def _distinct(client: Client, prompts: Iterable[Prompt]) -> int:
 
 def _nothing_left(client: Client) -> bool:
     return not [session for session in client.sessions() if session.key.startswith("prompts ")]
+
+
+@pytest.fixture(autouse=True)
+def own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The owners of sessions are written down here, and not among the user's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
 
 @pytest.fixture
@@ -299,6 +308,77 @@ def test_a_ctrl_c_leaves_nothing_behind(slow: Daemon, after: float) -> None:
         signal.signal(signal.SIGALRM, before)
     eventually(lambda: _nothing_left(slow.client), "no session is left")
     eventually(lambda: not _running(slow.client), "no turn runs on")
+
+
+KILLED = {
+    "sync": """
+import os, signal, sys
+from sessiond.client import Client, Config
+with Client(sys.argv[1]).prompts(config=Config(prompt_format="raw")) as desk:
+    desk.run(["ab", "ac", "ad", "ae"], max_tokens=1)
+    os.kill(os.getpid(), signal.SIGKILL)
+""",
+    "aio": """
+import asyncio, os, signal, sys
+from sessiond.client import AsyncClient, Config
+async def main():
+    async with AsyncClient(sys.argv[1]) as client, client.prompts(config=Config(prompt_format="raw")) as desk:
+        await desk.run(["ab", "ac", "ad", "ae"], max_tokens=1)
+        os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+""",
+}
+
+
+def _dies(daemon: Daemon, face: str) -> None:
+    """A client that is killed while it has four sessions."""
+    done = subprocess.run([sys.executable, "-c", KILLED[face], str(daemon.socket)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not _nothing_left(daemon.client)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("face", ["sync", "aio"])
+async def test_what_a_client_left_that_was_killed_is_closed_by_the_next_one(
+    folder: Path, tmp_path: Path, face: str, restarts: bool
+) -> None:
+    with contextlib.ExitStack() as stack:
+        daemon = stack.enter_context(Daemon(folder, "scripted-kv:num_ctx=2048", "--max-sessions", "5"))
+        _dies(daemon, face)
+        if restarts:
+            daemon.stop()
+            daemon = stack.enter_context(Daemon(folder, "scripted-kv:num_ctx=2048", "--max-sessions", "5"))
+        prompts = [Prompt("a") + f"{index}" for index in range(4)]
+        with daemon.client.prompts(config=RAW, at_once=1) as living:
+            living.run(["before"], max_tokens=1)
+            if face == "sync":
+                assert len(daemon.client.prompts(config=RAW).run(prompts, max_tokens=1)) == 4
+            else:
+                async with AsyncClient(daemon.socket) as client:
+                    assert len(await client.prompts(config=RAW).run(prompts, max_tokens=1)) == 4
+            # What another client that lives has is left alone.
+            [answer] = living.run(["before"], max_tokens=1)
+            assert answer.computed_tokens == 0
+        assert _nothing_left(daemon.client)
+        assert not list((tmp_path / "sessiond" / "prompts").iterdir())
+
+
+def test_keys_that_are_no_owners_are_left_alone(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "sessiond" / "prompts").mkdir(parents=True)
+    (tmp_path / "free").touch()
+    elsewhere = "prompts 0123456789abcdef 0123456789abcdef"  # of an owner on another machine
+    with contextlib.ExitStack() as stack:
+        for key in (elsewhere, "prompts ../../free 0123456789abcdef", "prompts "):
+            stack.callback(client.open_session(key=key, config=RAW).close)
+        client.prompts(config=RAW).run(["x"], max_tokens=1)
+        assert len([session for session in client.sessions() if session.key.startswith("prompts ")]) == 3
+    assert (tmp_path / "free").exists()
+
+
+def test_where_no_owner_can_be_written_down_prompts_are_answered_too(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "sessiond").touch()
+    assert len(client.prompts(config=RAW).run(["x", "y"], max_tokens=1)) == 2
+    assert _nothing_left(client)
 
 
 def test_several_answer_side_by_side(slow: Daemon) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from types import TracebackType
 from typing import Self, Unpack
@@ -16,11 +15,12 @@ from sessiond.client.calls import sessions
 from sessiond.client.prompts.answers import Answer, Scored
 from sessiond.client.prompts.costs import Costs
 from sessiond.client.prompts.graph import Graph
+from sessiond.client.prompts.owner import Owner, forget, left_behind
 from sessiond.client.prompts.prompt import Prompt
 from sessiond.client.prompts.turn import Turn, planned
 from sessiond.client.requests import DecodeSettings
 from sessiond.v1 import config_pb2
-from sessiond.v1.errors import SessiondError, invalid
+from sessiond.v1.errors import SessiondError, SessionNotFound, invalid
 
 CLOSE_S = 10.0
 """How long a daemon may take to close a session of ours."""
@@ -50,6 +50,7 @@ class AsyncPrompts:
         self._raw = config is not None and config.prompt_format == "raw"
         self._at_once = at_once
         self._keeps = False
+        self._owner = Owner()
         self._crew: dict[str, AsyncSession | None] = {}
         """Its sessions by their keys; None while one is being opened."""
         self._stands: dict[str, Turn] = {}
@@ -70,18 +71,39 @@ class AsyncPrompts:
         """Close its sessions, also if the caller is cancelled meanwhile."""
         self._stands.clear()
         left, self._crew = self._crew, {}
-        await asyncio.shield(asyncio.gather(*(self._end_one(*one) for one in left.items())))
+        owner, self._owner = self._owner, Owner()
+        await asyncio.shield(self._end_all(left, owner))
 
-    async def _end_one(self, key: str, session: AsyncSession | None) -> None:
-        # A daemon that is gone, or has closed it already, holds nothing of it any more.
-        with contextlib.suppress(SessiondError, TimeoutError):
-            for one in [session] if session is not None else await self._called(key):
+    async def _end_all(self, left: dict[str, AsyncSession | None], owner: Owner) -> None:
+        closed = await asyncio.gather(*(self._end_one(*one) for one in left.items()))
+        owner.left_some = not all(closed)
+        owner.leave()
+
+    async def _end_one(self, key: str, session: AsyncSession | None) -> bool:
+        """Whether nothing of it is left for certain."""
+        try:
+            found = [session] if session is not None else await self._called(key)
+            for one in found:
                 await one.close(timeout=CLOSE_S)
+        except SessionNotFound:
+            return True
+        except (SessiondError, TimeoutError):
+            return False
+        return bool(found)  # else the daemon may be about to open it
 
     async def _called(self, key: str) -> list[AsyncSession]:
         """What was opened with this key: whoever opened it was cancelled before its name was known."""
         known = await self._link.unary(sessions.list_sessions(), CLOSE_S)
         return [AsyncSession(self._link, one.name, one) for one in known if one.key == key]
+
+    async def _close_left_behind(self, timeout: float | None) -> None:
+        """Close what clients have left open that died: else they would fill the daemon in the end."""
+        known = await self._link.unary(sessions.list_sessions(), timeout)
+        for owner, names in left_behind(known).items():
+            with contextlib.suppress(SessiondError, TimeoutError):
+                for name in names:
+                    await self._link.unary(sessions.close_session(name), CLOSE_S)
+                forget(owner)
 
     async def run(
         self,
@@ -183,8 +205,10 @@ class AsyncPrompts:
     async def _ready(self, most: int, timeout: float | None) -> list[AsyncSession]:
         """As many sessions as can be of use."""
         root, model, config = self._open_call
+        if len(self._crew) < min(most, self._at_once):
+            await self._close_left_behind(timeout)
         while len(self._crew) < min(most, self._at_once):
-            key = f"prompts {secrets.token_hex(8)}"
+            key = self._owner.key()
             call = sessions.open_session(root, model, key, config)
             self._crew[key] = None
             opened = (await self._link.unary(call, timeout)).session

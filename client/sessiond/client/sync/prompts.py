@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Generator, Iterable
 from types import TracebackType
 from typing import Self, Unpack
@@ -13,6 +12,7 @@ from sessiond.client.calls import sessions
 from sessiond.client.prompts.answers import Answer, Scored
 from sessiond.client.prompts.costs import Costs
 from sessiond.client.prompts.graph import Graph
+from sessiond.client.prompts.owner import Owner, forget, left_behind
 from sessiond.client.prompts.prompt import Prompt
 from sessiond.client.prompts.turn import Heard, Turn, planned
 from sessiond.client.requests import DecodeSettings
@@ -21,7 +21,7 @@ from sessiond.client.sync.link import Link
 from sessiond.client.sync.session import Session
 from sessiond.client.sync.stream import Stream
 from sessiond.v1 import config_pb2
-from sessiond.v1.errors import SessiondError, invalid
+from sessiond.v1.errors import SessiondError, SessionNotFound, invalid
 
 CLOSE_S = 10.0
 """How long a daemon may take to close a session of ours."""
@@ -51,6 +51,7 @@ class Prompts:
         self._raw = config is not None and config.prompt_format == "raw"
         self._at_once = at_once
         self._keeps = False
+        self._owner = Owner()
         self._crew: dict[str, Session | None] = {}
         """Its sessions by their keys; None while one is being opened."""
         self._stands: dict[str, Turn] = {}
@@ -78,16 +79,30 @@ class Prompts:
     def _close_all(self) -> None:
         self._stands.clear()
         for key, session in list(self._crew.items()):
-            # A daemon that is gone, or has closed it already, holds nothing of it any more.
-            with contextlib.suppress(SessiondError, TimeoutError):
+            try:
                 for one in [session] if session is not None else self._called(key):
                     one.close(timeout=CLOSE_S)
+            except SessionNotFound:
+                pass  # it is closed already
+            except (SessiondError, TimeoutError):
+                self._owner.left_some = True
             self._crew.pop(key, None)
+        self._owner.leave()
 
     def _called(self, key: str) -> list[Session]:
         """What was opened with this key: whoever opened it was interrupted before its name was known."""
         known = self._link.unary(sessions.list_sessions(), CLOSE_S)
-        return [Session(self._link, one.name, one) for one in known if one.key == key]
+        found = [Session(self._link, one.name, one) for one in known if one.key == key]
+        self._owner.left_some |= not found  # the daemon may be about to open it
+        return found
+
+    def _close_left_behind(self, timeout: float | None) -> None:
+        """Close what clients have left open that died: else they would fill the daemon in the end."""
+        for owner, names in left_behind(self._link.unary(sessions.list_sessions(), timeout)).items():
+            with contextlib.suppress(SessiondError, TimeoutError):
+                for name in names:
+                    self._link.unary(sessions.close_session(name), CLOSE_S)
+                forget(owner)
 
     def run(
         self,
@@ -149,8 +164,10 @@ class Prompts:
     def _ready(self, most: int, timeout: float | None) -> list[Session]:
         """As many sessions as can be of use."""
         root, model, config = self._open_call
+        if len(self._crew) < min(most, self._at_once):
+            self._close_left_behind(timeout)
         while len(self._crew) < min(most, self._at_once):
-            key = f"prompts {secrets.token_hex(8)}"
+            key = self._owner.key()
             call = sessions.open_session(root, model, key, config)
             self._crew[key] = None
             opened = self._link.unary(call, timeout).session
