@@ -151,6 +151,29 @@ async def test_an_abandoned_stream_is_cancelled(client: AsyncClient, daemon: Fak
     assert await gone(daemon)
 
 
+@pytest.mark.parametrize("what", ["unary", "stream"])
+async def test_a_client_that_is_closed_says_so(daemon: FakeDaemon, what: str) -> None:
+    daemon.endless, daemon.answers["Decode"], daemon.stuck = True, [*decoded("a")], "ListSessions"
+    client = AsyncClient(daemon.socket)
+    begun = asyncio.Event()
+
+    async def reading() -> None:
+        async for _ in client.session("1").decode():
+            begun.set()
+
+    calling = asyncio.create_task(client.sessions() if what == "unary" else reading())
+    if what == "stream":
+        await begun.wait()
+    await asyncio.sleep(0)  # the call has begun
+    await client.close()
+    with pytest.raises(SessionUnavailable):
+        await asyncio.wait_for(calling, 20)
+    with pytest.raises(SessionUnavailable):
+        await client.sessions()
+    with pytest.raises(SessionUnavailable):
+        await anext(client.session("1").decode())
+
+
 async def test_the_turns_are_those_of_the_blocking_client(client: AsyncClient, daemon: FakeDaemon) -> None:
     daemon.answers["OpenSession"] = session_service_pb2.OpenSessionResponse(
         session=session_service_pb2.Session(name="sessions/2", workspace_root="/w")

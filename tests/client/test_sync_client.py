@@ -258,6 +258,16 @@ def test_a_stream_closed_by_another_thread_ends(client: Client, daemon: FakeDaem
     assert all(isinstance(event, session_service_pb2.SessionEvent) for event in watch)
 
 
+def test_a_closed_client_says_so(daemon: FakeDaemon) -> None:
+    client = Client(daemon.socket)
+    session = client.session("1")
+    client.close()
+    with pytest.raises(SessionUnavailable):
+        session.info()
+    with pytest.raises(SessionUnavailable):
+        next(session.decode())
+
+
 def test_the_other_services_are_spoken_to(client: Client, daemon: FakeDaemon) -> None:
     client.models()
     client.model("m")

@@ -24,6 +24,7 @@ from sessiond.client import (
     ContextOverflow,
     InvalidInput,
     Prompt,
+    SessionUnavailable,
     UnsupportedFeature,
 )
 from sessiond.v1.context_pb2 import FINISH_REASON_LENGTH
@@ -379,6 +380,28 @@ def test_where_no_owner_can_be_written_down_prompts_are_answered_too(client: Cli
     (tmp_path / "sessiond").touch()
     assert len(client.prompts(config=RAW).run(["x", "y"], max_tokens=1)) == 2
     assert _nothing_left(client)
+
+
+async def test_a_client_that_is_closed_meanwhile_ends_its_run(slow: Daemon) -> None:
+    client = AsyncClient(slow.socket)
+    task = asyncio.create_task(client.prompts(config=RAW).run(LONG, choices=[SAID]))
+    await asyncio.to_thread(eventually, lambda: _running(slow.client), "a turn runs")
+    await client.close()
+    with pytest.raises(SessionUnavailable):
+        await asyncio.wait_for(task, 60)
+    # It could not close them any more: whoever comes next does.
+    slow.client.prompts(config=RAW).run(["x"], choices=[SAID])
+    assert _nothing_left(slow.client)
+
+
+def test_a_blocking_client_that_is_closed_meanwhile_ends_its_run(slow: Daemon) -> None:
+    client = slow.new_client()
+    with in_background(lambda: client.prompts(config=RAW).run(LONG, choices=[SAID])) as running:
+        eventually(lambda: _running(slow.client), "a turn runs")
+        client.close()
+        assert isinstance(running.exception(60), SessionUnavailable)
+    slow.client.prompts(config=RAW).run(["x"], choices=[SAID])
+    assert _nothing_left(slow.client)
 
 
 def test_several_answer_side_by_side(slow: Daemon) -> None:

@@ -33,13 +33,18 @@ def exception_of(error: grpc.RpcError, endpoint: Endpoint) -> Exception:
     return raised or _of_transport(error.code(), error.details() or "", endpoint)
 
 
+def of_closed(endpoint: Endpoint) -> Exception:
+    """The exception for a call of a client that was closed, before it or meanwhile."""
+    return errors.SessionUnavailable(f"the connection to {endpoint} was closed by this client")
+
+
 def _of_transport(code: grpc.StatusCode, details: str, endpoint: Endpoint) -> Exception:
     """The exception for an error that gRPC itself made."""
     match code:
         case grpc.StatusCode.UNAVAILABLE:
             return errors.SessionUnavailable(f"no daemon answers on {endpoint}: {details}")
         case grpc.StatusCode.CANCELLED:
-            # Our own cancelling never arrives here: a closed stream is not read, and asyncio raises CancelledError.
+            # A stream that we cancel never arrives here: it is not read. Nor does asyncio: there CancelledError is raised.
             return errors.SessionUnavailable(f"the call on {endpoint} was cancelled: {details}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return TimeoutError(f"no answer from {endpoint} within the time given")

@@ -64,7 +64,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; running calls are cancelled. Sessions live on in the daemon."""
+        """Close the connection; calls that run raise SessionUnavailable. Sessions live on in the daemon."""
         if "_link" in self.__dict__:
             await self._link.close()
 

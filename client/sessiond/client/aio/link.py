@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, TypeVar
 
 import grpc
 from grpc import aio
 
+from sessiond.client.aio import cancels
 from sessiond.client.aio.stream import AsyncStream
 from sessiond.client.calls.call import Streaming, Unary
 from sessiond.client.endpoint import Endpoint
-from sessiond.client.failures import exception_of
+from sessiond.client.failures import exception_of, of_closed
 from sessiond.client.transport import OPTIONS, Metadata, call_metadata, credentials_of
 
 Part = TypeVar("Part")
@@ -26,6 +28,7 @@ class Link:
             if secure is None
             else aio.secure_channel(endpoint.target, secure, OPTIONS)
         )
+        self._is_closed = False
         self._endpoint = endpoint
         self._timeout = timeout
         self._metadata = call_metadata(endpoint)
@@ -36,6 +39,7 @@ class Link:
 
     async def unary_with_metadata(self, call: Unary[Part], timeout: float | None) -> tuple[Part, Metadata]:
         """The same, and the first metadata that came with it."""
+        self._check_open()
         method: aio.UnaryUnaryMultiCallable[Any, Any] = self.channel.unary_unary(
             call.path, type(call.request).SerializeToString, call.answer.FromString
         )
@@ -45,10 +49,15 @@ class Link:
             metadata = await running.initial_metadata()
         except grpc.RpcError as error:
             raise exception_of(error, self._endpoint) from error
+        except asyncio.CancelledError:
+            if cancels.is_of_task():
+                raise
+            raise of_closed(self._endpoint) from None
         return call.pick(answer), tuple(metadata)
 
     def stream(self, call: Streaming[Part], timeout: float | None) -> AsyncStream[Part]:
         """What is picked of each answer."""
+        self._check_open()
         method: aio.UnaryStreamMultiCallable[Any, Any] = self.channel.unary_stream(
             call.path, type(call.request).SerializeToString, call.answer.FromString
         )
@@ -57,7 +66,12 @@ class Link:
 
     async def close(self) -> None:
         """Close the channel; what runs on it is cancelled."""
+        self._is_closed = True
         await self.channel.close()
+
+    def _check_open(self) -> None:
+        if self._is_closed:  # gRPC would raise an error of its own
+            raise of_closed(self._endpoint)
 
     def _within(self, timeout: float | None) -> float | None:
         return self._timeout if timeout is None else timeout

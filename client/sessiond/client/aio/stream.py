@@ -10,8 +10,9 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import grpc
 
+from sessiond.client.aio import cancels
 from sessiond.client.endpoint import Endpoint
-from sessiond.client.failures import exception_of
+from sessiond.client.failures import exception_of, of_closed
 
 Part_co = TypeVar("Part_co", covariant=True)
 
@@ -44,10 +45,11 @@ class AsyncStream(AsyncIterator[Part_co], Generic[Part_co]):
             except grpc.RpcError as error:
                 raise exception_of(error, self._endpoint) from error
             except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if self._closed and not (task and task.cancelling()):  # our own cancelling, not the task's
+                if cancels.is_of_task():
+                    raise
+                if self._closed:
                     raise StopAsyncIteration from None
-                raise
+                raise of_closed(self._endpoint) from None
             part = self._pick(answer)
             if part is not None:
                 return part

@@ -64,7 +64,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; running calls are cancelled. Sessions live on in the daemon."""
+        """Close the connection; calls that run raise SessionUnavailable. Sessions live on in the daemon."""
         self._link.close()
 
     # ---- the daemon ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ import grpc
 
 from sessiond.client.calls.call import Streaming, Unary
 from sessiond.client.endpoint import Endpoint
+from sessiond.client.failures import of_closed
 from sessiond.client.sync.backstage import Backstage
 from sessiond.client.sync.running import RunningStream, RunningUnary
 from sessiond.client.sync.stream import Stream
@@ -31,6 +33,7 @@ class Link:
         self._endpoint = endpoint
         self._timeout = timeout
         self._metadata = call_metadata(endpoint)
+        self._is_closed = False
         self._backstage = Backstage()
         self.channel = self._backstage.wait_for(partial(_open, endpoint))
 
@@ -42,7 +45,8 @@ class Link:
         """The same, and the first metadata that came with it."""
         running = RunningUnary(self._endpoint)
         try:
-            self._backstage.leave(partial(running.begin, partial(self._start_unary, call, timeout)))
+            start = partial(self._start_unary, call, timeout)
+            self._backstage.leave(partial(running.begin, partial(self._started, start)))
             answer, metadata = running.wait()
         except BaseException:  # also what a signal's handler raises: nobody waits for the answer any more
             self._backstage.leave(running.cancel)
@@ -53,16 +57,24 @@ class Link:
         """What is picked of each answer."""
         running = RunningStream(self._endpoint)
         made = Stream(self._backstage, running, call.pick)
-        self._backstage.leave(partial(running.begin, partial(self._start_stream, call, timeout)))
+        start = partial(self._start_stream, call, timeout)
+        self._backstage.leave(partial(running.begin, partial(self._started, start)))
         return made
 
     def close(self) -> None:
         """Close the channel; what runs on it is cancelled."""
+        self._is_closed = True
         self._backstage.wait_for(self.channel.close)
 
     def __del__(self) -> None:
         if hasattr(self, "channel"):  # else something was raised while this was made
             self._backstage.leave(self.channel.close)
+
+    def _started(self, start: Callable[[], Any]) -> Any:
+        # The backstage closes the channel too: it cannot be closed between this and the start.
+        if self._is_closed:
+            raise of_closed(self._endpoint)
+        return start()
 
     def _start_unary(self, call: Unary[Any], timeout: float | None) -> Any:
         write, read = type(call.request).SerializeToString, call.answer.FromString
