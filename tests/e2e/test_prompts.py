@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from sessiond.client import (
     SessionUnavailable,
     UnsupportedFeature,
 )
+from sessiond.client.prompts.costs import Cost
 from sessiond.v1.context_pb2 import FINISH_REASON_LENGTH
 
 SAID = "\x01"
@@ -177,6 +179,24 @@ def test_explain_says_what_is_where_and_what_it_cost(fresh: Daemon) -> None:
         before = {session.name: session.resident_tokens for session in client.sessions()}
         desk.explain([Prompt("never") + "run"])
         assert {session.name: session.resident_tokens for session in client.sessions()} == before
+
+
+def test_what_answers_side_by_side_have_cost_adds_up(fresh: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    adding, add = threading.Barrier(2), Cost.__add__
+
+    def slowly(self: Cost, other: Cost) -> Cost:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            adding.wait(0.5)  # for another thread that adds too, if one may
+        return add(self, other)
+
+    monkeypatch.setattr(Cost, "__add__", slowly)
+    base = Prompt("the base of it ")
+    with fresh.client.prompts(config=RAW, at_once=4) as desk:
+        desk.run([base + f"{index}" for index in range(9)], choices=[SAID])
+        cost = desk.explain().nodes[0].cost
+    assert cost is not None
+    assert cost.computed_tokens == cost.tokens
+    assert cost.kept_tokens == 8 * cost.tokens
 
 
 def test_scores_are_those_of_the_session_and_the_prompt_is_computed_once(fresh: Daemon) -> None:

@@ -20,7 +20,7 @@ from sessiond.client.sync.crew import Crew
 from sessiond.client.sync.link import Link
 from sessiond.client.sync.session import Session
 from sessiond.client.sync.stream import Stream
-from sessiond.v1 import config_pb2
+from sessiond.v1 import config_pb2, context_pb2
 from sessiond.v1.errors import SessiondError, SessionNotFound, invalid
 
 CLOSE_S = 10.0
@@ -142,17 +142,19 @@ class Prompts:
                 sessions.complete(session.name, turn.prefix, turn.suffix, chosen, {}), timeout
             )
 
-        def ended(session: Session, turn: Turn) -> Answer:
-            answer = turn.answer()
+        def ended(session: Session, turn: Turn) -> tuple[Turn, context_pb2.ContextReport]:
             self._stands[session.name] = turn
-            report = session.explain(timeout=timeout)
-            self._costs.heard(turn, answer.prefix, answer.suffix, report, answer.summary.timings.prefill_ms)
-            return answer
+            return turn, session.explain(timeout=timeout)
 
         crew = Crew(begin, Turn.heard, ended)
         ended_well = False
         try:
-            yield from crew.work(self._ready(len(turns), timeout), turns)
+            for turn, report in crew.work(self._ready(len(turns), timeout), turns):
+                answer = turn.answer()
+                spent_ms = answer.summary.timings.prefill_ms
+                # Here, in one thread: two turns may add to what the same piece has cost.
+                self._costs.heard(turn, answer.prefix, answer.suffix, report, spent_ms)
+                yield answer
             ended_well = True
         finally:
             self._end(ended_well=ended_well)
