@@ -135,4 +135,4 @@ def test_a_shell_is_given_the_commands_that_begin_so() -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.split() == ["plain,ensure", "plain,explain"]
+    assert done.stdout.split() == ["plain,embed", "plain,ensure", "plain,explain"]

@@ -199,7 +199,7 @@ def test_a_client_that_vanishes_leaves_nothing(daemon: Daemon, client: Client) -
         next(gone.map_function("f", [f"{index}xyz" for index in range(20)]))
     eventually(lambda: client.runtime().activity.queue_length == 0, "it is quiet")
     eventually(lambda: _held(client) == held, "what was computed is gone")
-    assert [arena.running_turns for arena in client.runtime().arenas] == [0]
+    assert {arena.running_turns for arena in client.runtime().arenas} == {0}  # also of what others left idle
 
 
 def _held(client: Client) -> int:
