@@ -74,7 +74,9 @@ def test_the_bare_work_is_beside_us_where_the_model_is_a_file(tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
-    assert told["tokens"]["new"] == told["tokens"]["computed"] == 20 * (8 + 4)
+    assert told["tokens"]["new"] == 20 * (8 + 4)
+    # Two arguments that begin alike, and run at one moment, share their beginning.
+    assert 0.95 <= told["tokens"]["computed"] / told["tokens"]["new"] <= 1.02
     for way in functions.WAYS:
         assert told[way]["calls_a_second"]["bare"] > 0
         assert list(told[way]["ours_to"]) == ["bare"]

@@ -75,7 +75,7 @@ def test_a_renamed_field_breaks_the_contract(copy: Path) -> None:
     changed = [path for path in (copy / FOLDER).glob("*.proto") if "prefilled_tokens" in path.read_text()]
     assert changed
     for path in changed:
-        path.write_text(path.read_text().replace("prefilled_tokens", "computed_tokens"))
+        path.write_text(path.read_text().replace("prefilled_tokens", "renamed_tokens"))
     against = ROOT / "proto" / "contract.binpb"
     done = subprocess.run(
         [BIN / "buf", "breaking", "--against", against], cwd=copy, capture_output=True, text=True, check=False
