@@ -12,9 +12,10 @@ import pytest
 from tests.daemon.functions.desk import Desk, fields_of
 
 from sessiond.daemon.functions import many as maps
-from sessiond.daemon.functions.body import AT_ONCE, Body
+from sessiond.daemon.functions.body import Body
 from sessiond.daemon.functions.definition import MAX_ALL_ARGUMENTS
 from sessiond.daemon.server.function_proto import map_arguments
+from sessiond.daemon.sessions.lanes import AT_ONCE
 from sessiond.daemon.sessions.statuses import Timings
 from sessiond.v1 import function_service_pb2 as pb
 from sessiond.v1.config_pb2 import Config

@@ -23,6 +23,7 @@ from sessiond.daemon.sessions.branch import Branch, Patience
 from sessiond.daemon.sessions.failures import in_words, unavailable
 from sessiond.daemon.sessions.ground import Ground
 from sessiond.daemon.sessions.home import Home
+from sessiond.daemon.sessions.lanes import lanes
 from sessiond.daemon.sessions.prefix import build_prefix
 from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.workspace.segment import Segment
@@ -34,10 +35,6 @@ Decode: TypeAlias = Callable[[Definition, ModelFacts], Decoding]
 Packed: TypeAlias = "array[int]"
 """Tokens, four bytes each: the arguments of a map are many."""
 
-AT_ONCE = 8
-"""Calls of maps that run at once in one arena: a step of eight answers takes three times as long as one (SmolLM2 at depth
-2,048, two cores), so that whoever asks meanwhile still reads fluently.
-"""
 EXPECTED = 256
 """Tokens that an answer without a limit is taken to have, when it is decided how many calls there is room for."""
 MAX_NAMED = 64
@@ -125,11 +122,8 @@ class Body:
         """How many calls with arguments of so many tokens may run side by side: none should have to wait for the cells of
         another.
         """
-        cells = self.home.settings_on(self.home.engine).num_cells
-        if not cells:
-            return AT_ONCE
         each = argument + len(self.closing) + (self.decoding.request.max_tokens or EXPECTED)
-        return max(1, min(AT_ONCE, (cells - len(self.tokens)) // each))
+        return lanes(self.home, len(self.tokens), each)
 
     # What is hot.
 

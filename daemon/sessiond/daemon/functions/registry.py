@@ -12,12 +12,13 @@ import structlog
 
 from sessiond.daemon.engine.process import EngineDied
 from sessiond.daemon.engine.seat import Seat
-from sessiond.daemon.functions.body import AT_ONCE, Body, Decode, Packed
+from sessiond.daemon.functions.body import Body, Decode, Packed
 from sessiond.daemon.functions.call import call
 from sessiond.daemon.functions.definition import MAX_ALL_SAID, MAX_FUNCTIONS, Definition
 from sessiond.daemon.functions.function import Function
 from sessiond.daemon.functions.many import Mapped, many
 from sessiond.daemon.functions.shelf import Shelf
+from sessiond.daemon.sessions.lanes import AT_ONCE
 from sessiond.daemon.sessions.registry import SessionRegistry
 from sessiond.daemon.sessions.statuses import Chunk, Timings
 from sessiond.v1.errors import FunctionNotFound, SessiondError, SessionFatal, SessionUnavailable
