@@ -241,9 +241,9 @@ def scenarios(desk: Desk, chosen: list[str], *, quick: bool) -> list[Scenario]:
     return [scenario for name in known if name in chosen for scenario in known[name](desk)]
 
 
-def fitting(depth: int, window: int, answer: int) -> tuple[int, ...]:
+def fitting(depth: int, window: int, answer: int, suffixes: Sequence[int] = SUFFIXES) -> tuple[int, ...]:
     """The lengths of suffixes that fit behind a prefix of that depth into a model's window; none if nothing does."""
-    return tuple(tokens for tokens in SUFFIXES if window_of(depth, (tokens,), answer) <= window)
+    return tuple(tokens for tokens in suffixes if window_of(depth, (tokens,), answer) <= window)
 
 
 def window_of(depth: int, suffixes: Sequence[int], answer: int) -> int:

@@ -160,6 +160,7 @@ def _asked(given: list[str]) -> tuple[Asked, Path]:
         quick=quick,
         classes=chosen,
         depths=asked.depths or list(QUICK_DEPTHS if quick else classes.DEPTHS),
+        suffixes=asked.suffixes or list(classes.SUFFIXES),
         model=asked.model,
         peer=peer,
         python_peer=not quick if asked.python_peer is None else asked.python_peer,
@@ -182,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="a few rows, in under five minutes on two cores")
     parser.add_argument("--classes", type=partial(_chosen, known), help=f"of {', '.join(known)}")
     parser.add_argument("--depths", type=_depths, help="tokens of the prefix, with commas between")
+    parser.add_argument("--suffixes", type=_suffixes, help="tokens of the suffixes that are tried; as above")
     parser.add_argument("--model", default="", help="a model's name or path; the embedded one if left out")
     parser.add_argument("--no-peer", action="store_true", help="without the peers")
     parser.add_argument("--peer", type=Path, help="the llama-server; the one of scripts/peer if left out")
@@ -217,12 +219,20 @@ def _chosen(known: list[str], listed: str) -> list[str]:
 
 
 def _depths(listed: str) -> list[int]:
+    return _numbers(listed, "a depth", LEAST_DEPTH)
+
+
+def _suffixes(listed: str) -> list[int]:
+    return _numbers(listed, "a suffix", 1)
+
+
+def _numbers(listed: str, what: str, least: int) -> list[int]:
     try:
         found = sorted({int(number) for number in listed.split(",")})
     except ValueError as error:
         raise argparse.ArgumentTypeError("numbers with commas between are needed") from error
-    if found[0] < LEAST_DEPTH:
-        raise argparse.ArgumentTypeError(f"a depth is at least {LEAST_DEPTH}")
+    if found[0] < least:
+        raise argparse.ArgumentTypeError(f"{what} is at least {least}")
     return found
 
 

@@ -9,6 +9,8 @@ from benchmark.results import Report, Row
 from benchmark.statistics import Estimate, estimate, paired_ratios
 
 NOT_MEASURED = "not measured"
+FAR_BEHIND = 2.0
+"""Times the time of another peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,21 @@ def beaten(report: Report) -> set[str]:
     verdicts = judged(report)
     known = {side for verdict in verdicts for side in verdict.sides} & set(report.role("peer"))
     return known - {verdict.best_peer for verdict in verdicts}
+
+
+def hopeless(rows: Sequence[Row], peers: Sequence[str]) -> set[str]:
+    """The peers that took more than FAR_BEHIND times as long as another one every time, in every one of these rows."""
+    return {peer for peer in peers if rows and all(_far_behind(row, peer, peers) for row in rows)}
+
+
+def _far_behind(row: Row, peer: str, peers: Sequence[str]) -> bool:
+    others = [values for other in peers if other != peer and (values := row.values(other))]
+    best = [
+        min((value for value in each if value is not None), default=None)
+        for each in zip(*others, strict=False)
+    ]
+    ratios = paired_ratios(row.values(peer), best)
+    return bool(ratios) and min(ratios) > FAR_BEHIND
 
 
 def figure(row: Row, side: str) -> Estimate | None:

@@ -40,6 +40,8 @@ class Asked:
     quick: bool
     classes: list[str]
     depths: list[int]
+    suffixes: list[int]
+    """Lengths of the suffixes that are tried, where they fit."""
     model: str
     peer: Path | None
     """llama-server; None leaves the peers out."""
@@ -141,10 +143,10 @@ def _desks(run: Run) -> list[Desk]:
     asked, found = run.asked, list[Desk]()
     window = min(run.ours.client.model().num_ctx_train or MOST_CTX, MOST_CTX)
     for depth in asked.depths:
-        lengths = classes.fitting(depth, window, asked.answer)
+        lengths = classes.fitting(depth, window, asked.answer, asked.suffixes)
         if asked.quick:
             lengths = tuple(tokens for tokens in lengths if tokens <= classes.QUICK_SUFFIX)
-        elif missing := [str(tokens) for tokens in classes.SUFFIXES if tokens not in lengths]:
+        elif missing := [str(tokens) for tokens in asked.suffixes if tokens not in lengths]:
             told = f"suffixes of {', '.join(missing)}" if lengths else "anything"
             run.note(f"{told} at {depth:,}: more than the model's window of {window:,} tokens")
         if lengths:

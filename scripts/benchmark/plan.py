@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from benchmark.budget import Budget
 from benchmark.classes import Scenario
-from benchmark.judge import settled
+from benchmark.judge import hopeless, settled
 from benchmark.load import OtherLoad
 from benchmark.results import Row
 from benchmark.sides import Event, Side, perform
@@ -18,6 +19,11 @@ from benchmark.took import NotMeasured, Took
 
 GIVE_UP = 2
 """Events of one scenario that a side may fail at, one after the other, before it is left out of the rest of it."""
+
+HOPELESS_AFTER = 2
+"""Repeats of one scenario, after which a peer that is far behind another one in all of them is left out of the rest of it:
+what it would go on to show is known, and its repeats would be most of the run's time.
+"""
 
 Show = Callable[[str], None]
 
@@ -29,6 +35,10 @@ class Round:
     sides: Sequence[Side]
     absent: dict[str, str] = field(default_factory=dict[str, str])
     """Sides that cannot take part at this depth, and why."""
+    last: Event | None = None
+    """What happened last."""
+    behind: set[str] = field(default_factory=set[str])
+    """Sides that what happened last did not happen to."""
     _begun: int = 0
 
     def order(self) -> list[Side]:
@@ -37,6 +47,17 @@ class Round:
         first = self._begun % max(1, len(taking_part))
         self._begun += 1
         return [*taking_part[first:], *taking_part[:first]]
+
+    def catch_up(self) -> None:
+        """Bring everybody to the files as they stand, untimed. Whoever cannot will say so when it is timed."""
+        for side in self.sides:
+            if side.name in self.behind and self.last is not None:
+                event = replace(
+                    self.last, suffixes=self.last.suffixes[:1], answer=1, think=False, restart=False
+                )
+                with contextlib.suppress(NotMeasured):
+                    perform(side, event)
+        self.behind.clear()
 
 
 class Repeats:
@@ -49,6 +70,7 @@ class Repeats:
         self._must = must
         self._until = budget.until(index, time.monotonic())
         self._faults: Counter[str] = Counter()
+        self._hopeless: set[str] = set()
         self._longest = 0.0
         self._recording = True
 
@@ -60,6 +82,7 @@ class Repeats:
                 row.not_measured["all"] = "there was no time for it"
         if any("all" in row.not_measured for row in self._scenario.rows):
             return
+        self._round.catch_up()
         if self._scenario.warms_up:
             self._recording = False
             self._repeat(0)
@@ -69,6 +92,17 @@ class Repeats:
             self._repeat(number)
             if self._enough(number):
                 break
+            if number == HOPELESS_AFTER:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        """Leave out who is far behind."""
+        peers = [side.name for side in self._round.sides if side.role == "peer"]
+        self._hopeless = hopeless(self._scenario.rows, peers)
+        for row in self._scenario.rows:
+            row.not_measured |= dict.fromkeys(
+                self._hopeless, f"left out after {HOPELESS_AFTER} repeats, all more than twice another peer's"
+            )
 
     def _repeat(self, number: int) -> None:
         begun = time.monotonic()
@@ -76,6 +110,7 @@ class Repeats:
             return
         for row, event in self._scenario.steps():
             load = OtherLoad()
+            self._round.last = event
             took = {side.name: self._one(side, row, event) for side in self._round.order()}
             if row is not None and self._recording:
                 _note(row, event, took, load.share())
@@ -83,6 +118,9 @@ class Repeats:
 
     def _one(self, side: Side, row: Row | None, event: Event) -> Took | None:
         """What the event cost this side; None if it could not be done, and the rows say why."""
+        if side.name in self._hopeless:
+            self._round.behind.add(side.name)
+            return None
         if self._faults[side.name] >= GIVE_UP:
             return None
         try:
@@ -105,7 +143,7 @@ class Repeats:
 
     def _settled(self, row: Row) -> bool:
         [ours] = [side.name for side in self._round.sides if side.role == "ours"]
-        return settled(row, ours, [name for name in row.samples if name != ours])
+        return settled(row, ours, [name for name in row.samples if name not in {ours, *self._hopeless}])
 
 
 def _note(row: Row, event: Event, took: dict[str, Took | None], load: float) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark import plots, table
-from benchmark.judge import beaten, judged, settled
+from benchmark.judge import beaten, hopeless, judged, settled
 from benchmark.results import (
     FORMAT,
     MOST_BYTES,
@@ -323,3 +323,13 @@ def test_a_peer_is_beaten_that_is_the_fastest_in_no_row() -> None:
     assert beaten(report(one, alone)) == set()
     assert beaten(report(alone)) == set(), "what has no figures is not beaten"
     assert beaten(report()) == set()
+
+
+def test_a_peer_is_hopeless_that_is_far_behind_another_one_every_time() -> None:
+    one = row("one", [10.0] * 2, [9.0] * 2, slow_peer=[41.0, 90.0], fast_peer=[20.0, 40.0])
+    once = row("once", [10.0] * 2, [9.0] * 2, slow_peer=[39.0, 90.0], fast_peer=[20.0, 40.0])
+    alone = row("alone", [10.0] * 2, [9.0] * 2, slow_peer=[90.0, 90.0])
+    assert hopeless([one], [*PEERS, "a peer that is not there"]) == {"slow peer"}
+    assert hopeless([one, once], PEERS) == set(), "it is not, where one repeat of one row says otherwise"
+    assert hopeless([one, alone], PEERS) == set(), "nobody was faster there"
+    assert hopeless([], PEERS) == set()
