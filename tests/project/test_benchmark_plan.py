@@ -22,7 +22,8 @@ class Scripted:
     flags: Sequence[str] = ()
 
     def __init__(self, name: str, role: Role, ms: float) -> None:
-        self.name, self.role, self.ms = name, role, ms
+        self.name, self.ms = name, ms
+        self.role: Role = role
         self.seen: list[str] = []
 
     def begin(self, work: Work) -> None:

@@ -11,6 +11,7 @@ from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.arena import Arena, Guessing
 from sessiond.daemon.engine.arenas import Arenas
 from sessiond.daemon.engine.loop import Job
+from sessiond.daemon.engine.outbox import Outbox
 from sessiond.daemon.engine.schedule import Rank, due
 from sessiond.daemon.engine.text import TextAssembler
 from sessiond.daemon.engine.work import Finish, Reuse, Work
@@ -27,10 +28,10 @@ Failed = Callable[[int, BaseException, list[int] | None], None]
 class JobMaker:
     """See the module. In the loop's thread."""
 
-    def __init__(self, model: Model, arenas: Arenas, send: Callable[[wire.AnyEvent], None]) -> None:
+    def __init__(self, model: Model, arenas: Arenas, outbox: Outbox) -> None:
         self._model = model
         self._arenas = arenas
-        self._send = send
+        self._outbox = outbox
 
     def make(self, command: JobCommand, failed: Failed) -> Job:
         """The job of a command. Raises BackendError for an unknown branch."""
@@ -42,7 +43,7 @@ class JobMaker:
         def done(result: Any) -> None:
             ended = time.monotonic()
             answer = tell(result, (job.began - arrived) * 1e3, (ended - job.began) * 1e3)
-            self._send(wire.Done(command.id, answer))
+            self._outbox.keep(wire.Done(command.id, answer))
 
         def failure(error: BaseException) -> None:
             resident, _in_memory = arena.residence(command.branch)
@@ -83,7 +84,7 @@ class JobMaker:
         self, command: wire.Advance, arena: Arena, tokens: list[int]
     ) -> tuple[Work[Reuse], Rank, Tell]:
         def told(done: int, total: int) -> None:
-            self._send(wire.Progress(command.id, done, total))
+            self._outbox.keep(wire.Progress(command.id, done, total))
 
         def advanced(reuse: Reuse, queue_ms: float, work_ms: float) -> wire.Answer:
             return wire.Advanced(
@@ -111,9 +112,11 @@ class JobMaker:
             scores.append(self._scores(likely))
 
         def emit(token: int) -> Finish | None:
+            # Somebody waits for the first one.
+            tell = self._outbox.add if generated else self._outbox.keep
             generated.append(token)
             text = assembler.feed(self._model.pieces([token])[0])
-            self._send(wire.Piece(command.id, text, [token], scores.copy()))
+            tell(wire.Piece(command.id, text, [token], scores.copy()))
             scores.clear()
             stopped = assembler.stopped_by
             return Finish("stop_string", stopped) if stopped is not None else None
@@ -123,7 +126,7 @@ class JobMaker:
             if assembler.stopped_by is not None:
                 finish = Finish("stop_string", assembler.stopped_by)
             if rest:
-                self._send(wire.Piece(command.id, rest, []))
+                self._outbox.add(wire.Piece(command.id, rest, []))
             held = wire.pack_tokens(arena.tokens(command.branch))
             return wire.Generated(
                 *(finish.reason, finish.stop_string, len(generated), held, queue_ms, work_ms),

@@ -57,11 +57,11 @@ class Loop:
         self,
         after_turn: Callable[[], None] = lambda: None,
         on_idle: Callable[[], float | None] = lambda: None,
-        before_batch: Callable[[], None] = lambda: None,
+        say: Callable[[bool], None] = lambda _rests: None,
     ) -> None:
         self._after_turn = after_turn
-        self._before_batch = before_batch
-        """Called when all jobs have said what the last batch made them say."""
+        self._say = say
+        """Called when all jobs have said what the last batch made them say, and with whether there is none to follow now."""
         self._on_idle = on_idle
         """Called when there is nothing to do; answers after how many seconds to call again, if that goes on."""
         self._lock = threading.Condition()
@@ -142,6 +142,8 @@ class Loop:
                 self.turn()
                 self._after_turn()
                 pause = self._patience() if self._jobs else IDLE_S
+                if not self._may_go_on():
+                    self._say(True)
             else:
                 pause = self._on_idle()
 
@@ -164,12 +166,12 @@ class Loop:
                 self._resume(job, Cancelled())
             elif job.wish is None or (isinstance(job.wish, Fetch) and not job.wish.waits):
                 self._resume(job)
-        self._before_batch()
         waiting = [
             Waiting(job.id, job.branch, job.arena, job.rank, job.due, job.wish)
             for job in self._jobs.values()
             if job.wish is not None and not isinstance(job.wish, Fetch)
         ]
+        self._say(not waiting)
         if waiting:
             batch = next_batch(waiting, self._served)
             self._served = id(batch.arena)

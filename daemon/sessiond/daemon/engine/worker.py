@@ -68,7 +68,7 @@ class Worker:
                 disk.tier.wait_open(OPENING_S)
             self._tier = MemoryTier(first.memory_tier)
             self._arenas = Arenas(self._model, self._tier, self._outbox.send, disk)
-            self._jobs = JobMaker(self._model, self._arenas, self._outbox.keep)
+            self._jobs = JobMaker(self._model, self._arenas, self._outbox)
             self._embedding = Embedding(
                 self._model, self._loop.call, self._side.submit, self._done, self._failed
             )
@@ -114,11 +114,14 @@ class Worker:
         context.close()
         return context.settings
 
-    def _say(self) -> None:
-        self._outbox.flush()
+    def _say(self, rests: bool) -> None:
+        if rests:
+            self._outbox.flush()
+        else:
+            self._outbox.flush_due()
 
     def _after_turn(self) -> None:
-        self._say()
+        self._outbox.flush_due()
         self._arenas.after_turn(self._loop.busy_branches())
 
     def _idle(self) -> float | None:
