@@ -51,6 +51,8 @@ class _Branch:
     asked: Asked | None = None
     cancelled: bool = False
     got: list[int] = field(default_factory=list[int])
+    beside: int = 0
+    """Tokens that the other branch of the arena held at most since the job began, or was asked for."""
 
 
 class History:
@@ -99,6 +101,12 @@ class History:
 
     def _submit(self, branch: _Branch, asked: Asked) -> None:
         branch.got, branch.asked, branch.cancelled = [], asked, False
+        [other] = [each for each in self._branches if each is not branch and each.arena is branch.arena]
+        # When the job is judged, the other one may have gone on to something shorter.
+        branch.beside = len(other.arena.tokens(other.name))
+        if other.outcome is not None and other.asked is not None:
+            branch.beside = max(branch.beside, len(other.asked.tokens) + MOST)
+        other.beside = max(other.beside, len(asked.tokens) + MOST)
         rank = {"generate": Rank.DECODE, "hot": Rank.KEEP_HOT}.get(asked.kind, Rank.PREFILL)
         job_id, outcome = self._loop.submit(branch.arena, self._work(branch, asked), rank)
         branch.outcome = outcome
@@ -138,9 +146,7 @@ class History:
             case Cancelled():
                 assert branch.cancelled, "nobody cancelled it"
             case NoRoom():
-                others = [b for b in self._branches if b is not branch and b.arena is branch.arena]
-                held = [len(b.arena.tokens(b.name)) for b in others]
-                assert self._judge.is_full([len(asked.tokens) + MOST], held), "there was room"
+                assert self._judge.is_full([len(asked.tokens) + MOST], [branch.beside]), "there was room"
             case None:
                 self._check_value(branch, asked, outcome.value, answer)
             case error:

@@ -13,7 +13,7 @@ from sessiond.adapters.scripted.cells import CELL_BYTES
 from sessiond.daemon.engine.kv_arena import KvArena
 from sessiond.daemon.engine.loop import Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
-from sessiond.daemon.engine.tree import SHED_TOKENS, TokenTree
+from sessiond.daemon.engine.tree import BULK_TOKENS, SHED_TOKENS, TokenTree
 from sessiond.daemon.engine.victims import Worth
 from sessiond.daemon.engine.work import Reuse
 
@@ -83,9 +83,9 @@ def test_in_passing_a_long_leaf_stays_and_a_short_one_goes() -> None:
     long, short = [1] * (SHED_TOKENS + 5), [2] * SHED_TOKENS
     for tokens in (long, short, []):
         place.hold("one", tokens)
-    assert place.tree.shed(in_passing=True)
-    assert not place.tree.shed(in_passing=True)
-    assert (place.tree.match(short), place.tree.match(long)) == (0, len(long))
+    for _ in range(2):
+        place.tree.make_way(BULK_TOKENS - 1, ["one"])
+        assert (place.tree.match(short), place.tree.match(long)) == (0, len(long))
     place.check()
     assert place.tree.shed()
 
@@ -96,15 +96,33 @@ def test_once_there_is_time_what_idle_branches_hold_makes_room_for_the_last_one(
     place.hold("left", [1] * 8 + [3] * 8)
     place.hold("last", [1] * 8 + [4] * 8)
     place.tree.close("left")
-    assert place.tree.shed(in_passing=True)
-    assert not place.tree.shed(in_passing=True)
-    assert place.tree.resident("idle") == 24
+    for _ in range(2):
+        place.tree.make_way(1, ["last"])
+        assert (place.tree.resident("idle"), place.tree.cells.used) == (24, 32)
     while place.tree.shed():
         place.check()
     assert (place.tree.resident("idle"), place.tree.resident("last"), place.tree.cells.used) == (8, 16, 16)
     assert place.tree.tokens("idle") == [1] * 8 + [2] * 16
     assert place.bring_back("idle", [1] * 8 + [2] * 16)
     place.hold("idle", [1] * 8 + [2] * 17)
+    place.check()
+
+
+def test_for_many_tokens_all_goes_that_is_beside_those_who_compute_them() -> None:
+    place = _Tree(capacity=4 * SHED_TOKENS)
+    long = [1] * 8 + [2] * (SHED_TOKENS + 5)
+    place.hold("idle", long)
+    place.hold("other", [1] * 8 + [3] * 8)
+    place.hold("one", [1] * 8 + [4] * 8)
+    place.tree.make_way(BULK_TOKENS, ["one", "other"])
+    place.check()
+    assert (place.tree.resident("idle"), place.tree.cells.used) == (8, 24)
+    assert (place.tree.resident("one"), place.tree.resident("other")) == (16, 16)
+    assert place.tree.tokens("idle") == long
+    while place.tree.resident("idle") < len(long):
+        assert place.bring_back("idle", long)
+        place.tree.walk("idle", long)
+    place.hold("idle", [*long, 2])
     place.check()
 
 

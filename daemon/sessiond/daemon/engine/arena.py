@@ -158,10 +158,15 @@ class Arena(Protocol):
         """Compare what is planned with what the backend reports. Raises AssertionError."""
         ...
 
-    def shed(self, *, in_passing: bool = False) -> bool:
+    def shed(self) -> bool:
         """Move a little of what the branch used last does not need out of the cells, if that is much, so that it is
-        computed on faster. Whether something was moved: then there may be more. `in_passing` says that somebody waits:
-        then it is what nobody holds, and the like of an answer that was left, no prefix that is about to be wanted again.
+        computed on faster. Whether something was moved: then there may be more.
+        """
+        ...
+
+    def make_way(self, tokens: int, standing: Sequence[str]) -> None:
+        """So many tokens are about to be computed for jobs of these branches: move out of the cells what would slow that
+        down by more than it takes to bring it back.
         """
         ...
 

@@ -320,9 +320,14 @@ class KvArena:
         if not self._parked:
             check_tree(self._tree)
 
-    def shed(self, *, in_passing: bool = False) -> bool:
+    def shed(self) -> bool:
         """See `Arena.shed`."""
-        return not self._parked and self._tree.shed(in_passing=in_passing)
+        return not self._parked and self._tree.shed()
+
+    def make_way(self, tokens: int, standing: Sequence[str]) -> None:
+        """See `Arena.make_way`."""
+        if not self._parked:
+            self._tree.make_way(tokens, standing)
 
     def write_behind(self, *, in_passing: bool = False) -> float | None:
         """See `Arena.write_behind`."""

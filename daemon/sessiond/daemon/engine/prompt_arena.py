@@ -162,9 +162,12 @@ class PromptArena:
     def check_integrity(self) -> None:
         """See `Arena.check_integrity`. A plan cannot disagree with itself."""
 
-    def shed(self, *, in_passing: bool = False) -> bool:
+    def shed(self) -> bool:
         """See `Arena.shed`. It holds no cells."""
         return False
+
+    def make_way(self, tokens: int, standing: Sequence[str]) -> None:
+        """See `Arena.make_way`. It holds no cells."""
 
     def write_behind(self, *, in_passing: bool = False) -> float | None:
         """See `Arena.write_behind`. Its KV cannot be had."""

@@ -34,6 +34,10 @@ _clock = itertools.count(1)
 
 SHED_TOKENS = 256
 """Tokens that leave the cells in one step of `shed`: some 2 ms, for which whoever asks meanwhile has to wait."""
+BULK_TOKENS = 128
+"""To be computed, for which others leave the cells. Each of these tokens takes some 0.4 us longer for each cell beside its own
+(SmolLM2, two cores); to save a cell's KV and bring it back takes some 20 us.
+"""
 
 Spot: TypeAlias = tuple[Node, int]
 """A node, and how many tokens stand from the root to where a branch stands there."""
@@ -316,17 +320,26 @@ class TokenTree:
             for branch in list(gone.tips):
                 self._move(branch, stand)
 
-    def shed(self, *, in_passing: bool = False) -> bool:
+    def shed(self) -> bool:
         """Move one leaf, or the end of a long one, to memory, if too many cells are beside the branch used last. False
-        if there was none to move. `in_passing` only what nobody holds goes, and long ones stay: somebody may come back
-        to them before there is time.
+        if there was none to move.
         """
-        tips = self.tips.values()
-        if in_passing:
-            victim = self._victims.to_shed(self.root, tips, SHED_TOKENS)
-        else:
-            front = max(tips, key=lambda tip: tip.last_used, default=self.root)
-            victim = self._victims.to_shed(self.root, [front])
+        front = max(self.tips.values(), key=lambda tip: tip.last_used, default=self.root)
+        return self._shed(self._victims.to_shed(self.root, [front]))
+
+    def make_way(self, tokens: int, standing: Collection[str]) -> None:
+        """So many tokens are about to be computed for the `standing` branches, and attention reads up to the highest cell that
+        is taken. For a few, one short leaf that nobody holds goes: to a long one somebody may come back before there is
+        time. For many, all goes that is beside those branches.
+        """
+        if tokens < BULK_TOKENS:
+            self._shed(self._victims.to_shed(self.root, self.tips.values(), SHED_TOKENS))
+            return
+        used = [self.tips[branch] for branch in standing]
+        while self._shed(self._victims.to_shed(self.root, used)):
+            pass
+
+    def _shed(self, victim: Node | None) -> bool:
         if victim is None:
             return False
         if (longer := len(victim.tokens) - SHED_TOKENS) > 0:
