@@ -109,6 +109,9 @@ KNOBS = {
     "top_p": Sampling(temperature=1.0, top_p=0.6),
     "min_p": Sampling(temperature=1.0, min_p=0.2),
     "typical_p": Sampling(temperature=1.0, typical_p=0.4),
+    "typical_p where a token is forbidden": Sampling(
+        temperature=1.0, typical_p=0.4, logit_bias=((5, -math.inf), (7, -math.inf))
+    ),
     "repeat_penalty": Sampling(temperature=1.0, top_k=8, repeat_penalty=1.5),
     "frequency_penalty": Sampling(temperature=1.0, top_k=8, frequency_penalty=0.8),
     "presence_penalty": Sampling(temperature=1.0, top_k=8, presence_penalty=1.2),

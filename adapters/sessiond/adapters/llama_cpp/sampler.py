@@ -11,6 +11,9 @@ from sessiond.adapters.base.grammar import Guard
 from sessiond.adapters.llama_cpp.candidates import Candidates
 from sessiond.adapters.llama_cpp.library import library
 
+LEAST = 1e-30
+"""Of the likeliest token's probability: what a token has to have to count among typical ones."""
+
 
 class SamplerChain:
     """See `sessiond.adapters.base.Sampler`."""
@@ -64,6 +67,9 @@ def _links(sampling: Sampling, vocab_size: int) -> list[Any]:
     for name in sampling.samplers or SAMPLER_ORDER:
         if name not in SAMPLER_ORDER:
             raise Unsupported("samplers")
+        if name == "typical_p" and 0 < sampling.typical_p < 1:
+            # llama.cpp takes the logarithm of every probability, and one of 0 makes nonsense of all.
+            links.append(low.llama_sampler_init_min_p(LEAST, 1))
         if (link := _link(name, sampling, vocab_size)) is not None:
             links.append(link)
     greedy = sampling.temperature <= 0
