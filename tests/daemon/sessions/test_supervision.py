@@ -151,7 +151,7 @@ async def test_an_answer_that_was_begun_ends_and_the_session_goes_on_from_its_pr
     async def answer() -> None:
         async for chunk in session.decode(DecodeRequest(Sampling(), 100), Timings()):
             got.extend(chunk.token_ids)
-            if len(got) == 3:
+            if len(got) >= 3:
                 session.engine.process.kill(signal.SIGSEGV)
 
     with session.events.watch() as queue:
