@@ -5,8 +5,9 @@
 
 - exact: in deterministic mode every answer is the same with guesses as without, token for token: greedy, and drawn with a
   seed.
-- default: otherwise the shape of a batch may round a logit another way. How many greedy answers differ with guesses, of as
-  many as differ between two sessions that compute the same prompt in batches of other shapes, from cold: no more.
+- default: otherwise the shape of a batch may round a logit another way. How many greedy answers differ with guesses, beside
+  as many as differ between two that compute the same prompt in batches of other shapes, all from cold: no more than luck
+  explains, by a sign test over the prompts at which one of them differs.
 - speed: tokens a second with guesses over those without, on texts that repeat a file (copy), that repeat most of it (edit,
   of this repository's history), and that repeat nothing (other): at least 2 on copies, at least 0.97 on others. The engine's
   own code runs, in this process, and is told what its samplers answer: a model this small cannot do the tasks.
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import signal
 import statistics
 import sys
@@ -48,6 +50,8 @@ from speculation_forced import Told
 from speculation_tasks import Task, tasks
 
 COPIES, OTHERS = 2.0, 0.97
+SURE = 0.05
+"""What is less likely than that is no luck."""
 ANSWER = 48
 """Tokens of the answers that are compared."""
 PROMPT = 200
@@ -114,25 +118,34 @@ def exact(bench: Bench) -> Outcome:
 
 def default(bench: Bench) -> Outcome:
     """The same in default mode, beside two cold runs in batches of other shapes."""
-    outcome, unlike, unlike_cold = Outcome(), 0, 0
-    shapes = [
-        Config(prompt_format="raw", num_ctx=WINDOW, num_batch=512, num_ubatch=size) for size in (512, 32)
-    ]
+    # Another window is another arena: nothing of the prompt stands there, and nothing of the answer.
+    ways = {
+        "plain": (Config(prompt_format="raw", num_ctx=WINDOW, num_ubatch=512), SPECULATION_OFF),
+        "guessed": (Config(prompt_format="raw", num_ctx=WINDOW + 256, num_ubatch=512), SPECULATION_AUTO),
+        "other shape": (Config(prompt_format="raw", num_ctx=WINDOW, num_ubatch=32), SPECULATION_OFF),
+    }
+    unlike: dict[str, list[bool]] = {"guessed": [], "other shape": []}
+    outcome, drafted = Outcome(), 0
     for number, text in enumerate(_prompts(bench)):
-        said: list[list[int]] = []
-        for config in shapes:
+        said: dict[str, Said] = {}
+        for way, (config, speculation) in ways.items():
             with contextlib.closing(
-                bench.client.open_session(key=f"cold {number}", config=config)
+                bench.client.open_session(key=f"{way} {number}", config=config)
             ) as session:
-                said.append(_said(session, text, SPECULATION_OFF).tokens)
-                if config is shapes[0]:
-                    unlike += _said(session, text, SPECULATION_AUTO).tokens != said[0]
-        unlike_cold += said[0] != said[1]
-    outcome.figures |= {"answers": bench.asked.prompts, "unlike": unlike, "unlike, both cold": unlike_cold}
-    outcome.at_most(
-        "answers unlike those without guesses, less those of two cold runs", unlike - unlike_cold, 0
-    )
+                said[way] = _said(session, text, speculation)
+        drafted += said["guessed"].drafted
+        for way, found in unlike.items():
+            found.append(said[way].tokens != said["plain"].tokens)
+    alone = [guessed for guessed, shaped in zip(*unlike.values(), strict=True) if guessed != shaped]
+    outcome.figures |= {"answers": bench.asked.prompts, "drafted": drafted}
+    outcome.figures |= {f"unlike, {way}": sum(found) for way, found in unlike.items()}
+    outcome.at_least("chance that as many differ by luck", _luck(sum(alone), len(alone)), SURE)
     return outcome
+
+
+def _luck(hits: int, of: int) -> float:
+    """How likely so many heads or more are of so many fair coins."""
+    return math.fsum(math.comb(of, count) / 2**of for count in range(hits, of + 1))
 
 
 def speed(bench: Bench) -> Outcome:
