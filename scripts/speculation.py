@@ -6,8 +6,9 @@
 - exact: in deterministic mode every answer is the same with guesses as without, token for token: greedy, and drawn with a
   seed.
 - default: otherwise the shape of a batch may round a logit another way. How many greedy answers differ with guesses, beside
-  as many as differ between two that compute the same prompt in batches of other shapes, all from cold: no more than luck
-  explains, by a sign test over the prompts at which one of them differs.
+  as many as differ where the prompt is computed in batches of another shape, and where each step is because another answer
+  runs beside; all from cold. No more than the last, or than luck explains, by a sign test over the prompts at which one of
+  the two differs.
 - speed: tokens a second with guesses over those without, on texts that repeat a file (copy), that repeat most of it (edit,
   of this repository's history), and that repeat nothing (other): at least 2 on copies, at least 0.97 on others. The engine's
   own code runs, in this process, and is told what its samplers answer: a model this small cannot do the tasks.
@@ -27,7 +28,9 @@ import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,7 +48,7 @@ from sessiond.adapters.base import Model, ModelSettings
 from sessiond.client import Client, Config, DecodeConfig, Session
 from sessiond.daemon.engine.arena import Guessing
 from sessiond.daemon.engine.backends import adapters
-from sessiond.v1.config_pb2 import FLASH_ATTN_ON, SPECULATION_AUTO, SPECULATION_OFF, Speculation
+from sessiond.v1.config_pb2 import FLASH_ATTN_ON, SPECULATION_AUTO, SPECULATION_OFF, LogitBias, Speculation
 from speculation_forced import Told
 from speculation_tasks import Task, tasks
 
@@ -117,30 +120,61 @@ def exact(bench: Bench) -> Outcome:
 
 
 def default(bench: Bench) -> Outcome:
-    """The same in default mode, beside two cold runs in batches of other shapes."""
+    """The same in default mode, beside cold runs in batches of other shapes."""
     # Another window is another arena: nothing of the prompt stands there, and nothing of the answer.
-    ways = {
-        "plain": (Config(prompt_format="raw", num_ctx=WINDOW, num_ubatch=512), SPECULATION_OFF),
-        "guessed": (Config(prompt_format="raw", num_ctx=WINDOW + 256, num_ubatch=512), SPECULATION_AUTO),
-        "other shape": (Config(prompt_format="raw", num_ctx=WINDOW, num_ubatch=32), SPECULATION_OFF),
+    windows = {
+        "plain": WINDOW,
+        "guessed": WINDOW + 256,
+        "prompt in 32": WINDOW,
+        "beside another": WINDOW + 512,
     }
-    unlike: dict[str, list[bool]] = {"guessed": [], "other shape": []}
-    outcome, drafted = Outcome(), 0
-    for number, text in enumerate(_prompts(bench)):
-        said: dict[str, Said] = {}
-        for way, (config, speculation) in ways.items():
-            with contextlib.closing(
-                bench.client.open_session(key=f"{way} {number}", config=config)
-            ) as session:
-                said[way] = _said(session, text, speculation)
-        drafted += said["guessed"].drafted
-        for way, found in unlike.items():
-            found.append(said[way].tokens != said["plain"].tokens)
-    alone = [guessed for guessed, shaped in zip(*unlike.values(), strict=True) if guessed != shaped]
-    outcome.figures |= {"answers": bench.asked.prompts, "drafted": drafted}
-    outcome.figures |= {f"unlike, {way}": sum(found) for way, found in unlike.items()}
+    texts, outcome, said = _prompts(bench), Outcome(), dict[str, list[Said]]()
+    for way, window in windows.items():
+        config = Config(prompt_format="raw", num_ctx=window, num_ubatch=32 if way == "prompt in 32" else 512)
+        mode = SPECULATION_AUTO if way == "guessed" else SPECULATION_OFF
+        with _another(bench, config) if way == "beside another" else contextlib.nullcontext():
+            said[way] = [
+                _from_cold(bench, f"{way} {at}", config, text, mode) for at, text in enumerate(texts)
+            ]
+    unlike = {
+        way: [one.tokens != plain.tokens for one, plain in zip(answers, said["plain"], strict=True)]
+        for way, answers in said.items()
+    }
+    pairs = zip(unlike["guessed"], unlike["beside another"], strict=True)
+    alone = [guessed for guessed, shaped in pairs if guessed != shaped]
+    outcome.figures |= {"answers": len(texts), "drafted": sum(one.drafted for one in said["guessed"])}
+    outcome.figures |= {f"unlike, {way}": sum(found) for way, found in unlike.items() if way != "plain"}
     outcome.at_least("chance that as many differ by luck", _luck(sum(alone), len(alone)), SURE)
     return outcome
+
+
+def _from_cold(bench: Bench, key: str, config: Config, text: str, speculation: Speculation.ValueType) -> Said:
+    with contextlib.closing(bench.client.open_session(key=key, config=config)) as session:
+        return _said(session, text, speculation)
+
+
+@contextlib.contextmanager
+def _another(bench: Bench, config: Config) -> Generator[None]:
+    """An answer without end runs meanwhile in the same arena, so that each step computes two tokens."""
+    ends = Texts(bench.client).end_tokens
+    never = [LogitBias(token_id=token, bias=-math.inf) for token in ends]
+    over = threading.Event()
+
+    def run() -> None:
+        with contextlib.closing(bench.client.open_session(key="another", config=config)) as session:
+            while not over.is_set():
+                asked = DecodeConfig(max_tokens=WINDOW - PROMPT, logit_bias=never)
+                for _ in session.complete("Count on: one two three", mode="replace", config=asked):
+                    if over.is_set():
+                        break
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            yield
+        finally:
+            over.set()
+            running.result()
 
 
 def _luck(hits: int, of: int) -> float:
