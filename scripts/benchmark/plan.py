@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from benchmark.budget import Budget
 from benchmark.classes import Scenario
-from benchmark.judge import hopeless, settled
+from benchmark.judge import FAR_BEHIND, hopeless, settled
 from benchmark.load import OtherLoad
 from benchmark.results import Row
 from benchmark.sides import Event, Side, perform
@@ -101,7 +101,8 @@ class Repeats:
         self._hopeless = hopeless(self._scenario.rows, peers)
         for row in self._scenario.rows:
             row.not_measured |= dict.fromkeys(
-                self._hopeless, f"left out after {HOPELESS_AFTER} repeats, all more than twice another peer's"
+                self._hopeless,
+                f"left out after {HOPELESS_AFTER} repeats, all over {FAR_BEHIND:g} times another peer's",
             )
 
     def _repeat(self, number: int) -> None:

@@ -104,9 +104,10 @@ class History:
         [other] = [each for each in self._branches if each is not branch and each.arena is branch.arena]
         # When the job is judged, the other one may have gone on to something shorter.
         branch.beside = len(other.arena.tokens(other.name))
-        if other.outcome is not None and other.asked is not None:
+        if other.outcome is not None and not other.outcome.over and other.asked is not None:
             branch.beside = max(branch.beside, len(other.asked.tokens) + MOST)
-        other.beside = max(other.beside, len(asked.tokens) + MOST)
+        if other.outcome is not None and not other.outcome.over:
+            other.beside = max(other.beside, len(asked.tokens) + MOST)
         rank = {"generate": Rank.DECODE, "hot": Rank.KEEP_HOT}.get(asked.kind, Rank.PREFILL)
         job_id, outcome = self._loop.submit(branch.arena, self._work(branch, asked), rank)
         branch.outcome = outcome
