@@ -61,7 +61,7 @@ class Loop:
     ) -> None:
         self._after_turn = after_turn
         self._say = say
-        """Called when all jobs have said what the last batch made them say, and with whether there is none to follow now."""
+        """Called when all jobs have said what the last batch made them say, and with whether the loop rests now."""
         self._on_idle = on_idle
         """Called when there is nothing to do; answers after how many seconds to call again, if that goes on."""
         self._lock = threading.Condition()
@@ -171,7 +171,7 @@ class Loop:
             for job in self._jobs.values()
             if job.wish is not None and not isinstance(job.wish, Fetch)
         ]
-        self._say(not waiting)
+        self._say(False)
         if waiting:
             batch = next_batch(waiting, self._served)
             self._served = id(batch.arena)
