@@ -49,11 +49,11 @@ class Sequences:
         flags = _PARTIAL if partial else 0
         forget_log()
         size = self._low.llama_state_seq_get_size_ext(self._native, sequence, flags)
-        buffer = (ctypes.c_uint8 * size)()
-        written = self._low.llama_state_seq_get_data_ext(self._native, buffer, size, sequence, flags)
+        state = _unwritten(size)
+        written = self._low.llama_state_seq_get_data_ext(self._native, _at(state), size, sequence, flags)
         if not written:
             raise BackendError(f"sequence {sequence} could not be saved: {last_words()}")
-        return bytes(memoryview(buffer)[:written])
+        return state if written == size else state[:written]
 
     def load(self, sequence: int, state: bytes, *, partial: bool = False) -> None:
         """Replace what it holds, or the part of it that cannot be cut. Raises NoRoom or BackendError, and then it
@@ -61,8 +61,7 @@ class Sequences:
         """
         flags = _PARTIAL if partial else 0
         forget_log()
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        read = self._low.llama_state_seq_set_data_ext(self._native, buffer, len(state), sequence, flags)
+        read = self._low.llama_state_seq_set_data_ext(self._native, _at(state), len(state), sequence, flags)
         if read == len(state):
             return
         words = last_words()
@@ -70,3 +69,24 @@ class Sequences:
         if "available cells" in words:
             raise NoRoom(f"no cells for the state: {words}")
         raise BackendError(f"the state could not be loaded: {words}")
+
+
+# States are large, and memory that is touched for the first time costs more than the copy into it. So none is made beside
+# the bytes themselves.
+
+
+def _unwritten(size: int) -> bytes:
+    """Bytes for C to write before anybody else knows of them."""
+    return _new_bytes(None, size)
+
+
+def _at(state: bytes) -> Any:
+    """Where they begin, for C; they have to be kept as long as it is used."""
+    return ctypes.cast(ctypes.c_char_p(state), _BYTE_POINTER)
+
+
+_pointer_to: Any = ctypes.POINTER  # its types are not known before they are made
+_BYTE_POINTER = _pointer_to(ctypes.c_uint8)
+_new_bytes: Any = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_char_p, ctypes.c_ssize_t)(
+    ("PyBytes_FromStringAndSize", ctypes.pythonapi)
+)
