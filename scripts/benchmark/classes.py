@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from benchmark.results import Limit, Row
 from benchmark.sides import Event
+from benchmark.statistics import LEAST_SAMPLES
 from benchmark.texts import Piece
 from benchmark.versions import Place, Version, Versions
 
@@ -23,6 +24,8 @@ DEPTHS = (1000, 4000)
 """A full run's, if nobody says otherwise: at 8,000 and more, peers that compute all again take hours."""
 TURN_COST = 50
 """Tokens whose prefill takes about as long as what else belongs to a turn, for sharing out the time."""
+LEAST_OF_WARM = 8
+"""Samples of a warm row: of 5, one that is far off makes the interval too wide; of 8, it is left out of it."""
 WARM_UP_COST = 600
 """Tokens. A scenario that costs less in a repeat can spare its first one."""
 
@@ -79,6 +82,16 @@ class Scenario:
     """About so many tokens are computed by every side in one repeat."""
     most: int
     """Repeats that are enough, however wide the intervals are."""
+
+    @property
+    def least(self) -> int:
+        """Repeats that are made in any case, if there is time: more where a row is short and noisy."""
+        return LEAST_OF_WARM if any(row.warm for row in self.rows) else LEAST_SAMPLES
+
+    @property
+    def wanted(self) -> int:
+        """Repeats that it is given time for: all where they cost little."""
+        return self.most if self.warms_up else min(self.most, LEAST_OF_WARM)
 
     @property
     def warms_up(self) -> bool:

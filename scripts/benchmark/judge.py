@@ -11,6 +11,10 @@ from benchmark.statistics import Estimate, estimate, paired_ratios
 NOT_MEASURED = "not measured"
 FAR_BEHIND = 2.0
 """Times the time of another peer."""
+HOPELESS_AFTER = 2
+"""Repeats of one scenario, after which a peer that is far behind another one in all of them is left out of the rest of it:
+what it would go on to show is known, and its repeats would be most of the run's time.
+"""
 
 
 @dataclass(frozen=True, slots=True)

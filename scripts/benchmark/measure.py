@@ -181,8 +181,8 @@ def _depths(run: Run) -> None:
 
 
 def _weight(scenario: Scenario, sides: int) -> int:
-    """Of a scenario's time: about what its repeats compute that it may need."""
-    return scenario.cost * min(scenario.most, 7) * sides
+    """Of a scenario's time: about what its repeats compute that it is to have."""
+    return scenario.cost * scenario.wanted * sides
 
 
 def _show(run: Run, index: int, of: int, budget: Budget, what: str) -> None:

@@ -10,20 +10,14 @@ from dataclasses import dataclass, field, replace
 
 from benchmark.budget import Budget
 from benchmark.classes import Scenario
-from benchmark.judge import FAR_BEHIND, hopeless, settled
+from benchmark.judge import FAR_BEHIND, HOPELESS_AFTER, hopeless, settled
 from benchmark.load import OtherLoad
 from benchmark.results import Row
 from benchmark.sides import Event, Side, perform
-from benchmark.statistics import LEAST_SAMPLES
 from benchmark.took import NotMeasured, Took
 
 GIVE_UP = 2
 """Events of one scenario that a side may fail at, one after the other, before it is left out of the rest of it."""
-
-HOPELESS_AFTER = 2
-"""Repeats of one scenario, after which a peer that is far behind another one in all of them is left out of the rest of it:
-what it would go on to show is known, and its repeats would be most of the run's time.
-"""
 
 Show = Callable[[str], None]
 
@@ -138,7 +132,7 @@ class Repeats:
         now = time.monotonic()
         if self._budget.left(now) < self._longest:
             return True
-        if number < LEAST_SAMPLES:
+        if number < self._scenario.least:
             return False
         return now >= self._until or all(self._settled(row) for row in self._scenario.rows)
 

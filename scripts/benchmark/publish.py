@@ -63,13 +63,16 @@ def pages(report: Report, folder: Path) -> dict[str, str]:
 
 
 def excerpt(report: Report, path: str) -> str:
-    """What the README shows of a run whose folder has that path: its warm rows at the greatest depth, and its plots."""
+    """What the README shows of a run whose folder has that path: its warm rows at the greatest depth, beside the peer as it
+    comes, and its plots.
+    """
     verdicts = judged(report)
     depth = max((verdict.row.depth for verdict in verdicts), default=0)
     rows = [verdict for verdict in verdicts if verdict.row.depth == depth and verdict.row.warm]
     [ours, *_] = [*report.role("ours"), ""]
-    heads = ["turn", f"{ours}, ms", "of the floor", "fastest peer, of ours"]
-    lines = [*_table(heads, (_short_row(verdict, ours) for verdict in rows)), ""]
+    [stock, *_] = [*report.role("peer"), ""]
+    heads = ["turn", ours, "of the floor", f"{stock} as it comes", "fastest peer"]
+    lines = [*_table(heads, (_short_row(verdict, ours, stock) for verdict in rows)), ""]
     lines += [f"![{_title(name)}]({path}/{name})" for name in plots.pictures(report)]
     lines += ["", f"{_where(report)}, a prefix of {depth:,} tokens. [All of it]({path}/{PAGE})."]
     return "".join(f"{line}\n" for line in lines)
@@ -85,7 +88,7 @@ def _page(report: Report, pictures: Iterable[str], *, has_notes: bool) -> str:
     lines += [f"llama.cpp: {report.model.backend} {report.model.backend_version}.", ""]
     lines += [f"What is behind these figures: [{NOTES}]({NOTES}).", ""] if has_notes else []
     lines += [f"![{_title(name)}]({name})" for name in pictures]
-    lines += ["", "Milliseconds to the first token, or for each token: median [90% interval].", ""]
+    lines += ["", "Milliseconds to the first token, or for each token: median [90% interval], or two samples.", ""]
     sides = [side.name for side in report.sides]
     lines += _table(
         ["depth", "turn", *sides, "of the floor", "fastest peer, of ours", ""],
@@ -105,14 +108,14 @@ def _cells(verdict: Verdict, sides: Sequence[str]) -> list[str]:
     return [*figures, table.times(verdict.to_floor), table.times(verdict.to_peer), table.mark(verdict)]
 
 
-def _short_row(verdict: Verdict, ours: str) -> list[str]:
-    peer = table.times(verdict.to_peer)
-    told = f"{peer} ({verdict.best_peer})" if verdict.best_peer else peer
+def _short_row(verdict: Verdict, ours: str, stock: str) -> list[str]:
+    best = table.milliseconds(verdict.sides.get(verdict.best_peer))
     return [
         verdict.row.label,
         table.milliseconds(verdict.sides.get(ours)),
         table.times(verdict.to_floor),
-        told,
+        table.milliseconds(verdict.sides.get(stock)),
+        f"{best} ({verdict.best_peer})" if verdict.best_peer else best,
     ]
 
 

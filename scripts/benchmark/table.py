@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.judge import NOT_MEASURED, Verdict, judged
+from benchmark.judge import HOPELESS_AFTER, NOT_MEASURED, Verdict, judged
 from benchmark.results import Report
 from benchmark.statistics import CONFIDENCE, Estimate
 
@@ -66,20 +66,31 @@ def sentences(report: Report, verdicts: Sequence[Verdict]) -> list[str]:
 
 def _absent(verdicts: Sequence[Verdict]) -> list[str]:
     """Sides that rows lack, each reason once."""
-    keys: dict[tuple[str, str], list[str]] = {}
+    lacking: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in verdicts:
         for side, why in verdict.row.not_measured.items():
-            keys.setdefault((side, why), []).append(verdict.row.key)
-    return [
-        f"{side}, in {'every row' if len(rows) == len(verdicts) else '; '.join(rows)}: {why}"
-        for (side, why), rows in keys.items()
-    ]
+            lacking.setdefault((side, why), []).append(verdict)
+    return [f"{side}, in {_named(found, verdicts)}: {why}" for (side, why), found in lacking.items()]
+
+
+def _named(some: Sequence[Verdict], verdicts: Sequence[Verdict]) -> str:
+    """Rows by their names; all of a depth, or of the run, in a word."""
+    if len(some) == len(verdicts):
+        return "every row"
+    names: list[str] = []
+    for depth in dict.fromkeys(each.row.depth for each in some):
+        keys = [each.row.key for each in some if each.row.depth == depth]
+        is_whole = len(keys) == sum(each.row.depth == depth for each in verdicts)
+        names += [f"every row @ {depth}"] if is_whole else keys
+    return "; ".join(names)
 
 
 def milliseconds(found: Estimate | None) -> str:
-    """A figure with its interval, or why there is none."""
+    """A figure with its interval, or why there is none. Of who is left out after two samples, both."""
     if found is None:
         return "-"
+    if found.samples == HOPELESS_AFTER:
+        return f"{_short(found.low)}; {_short(found.high)}"
     if found.fault:
         return found.fault
     return f"{_short(found.median)} [{_short(found.low)}, {_short(found.high)}]"
@@ -96,7 +107,7 @@ def times(found: Estimate | None) -> str:
 
 def _rows(report: Report, verdicts: Sequence[Verdict]) -> Table:
     title = f"{report.model.name}, {report.machine.cpu}, {report.machine.cores} cores"
-    told = f"milliseconds to the first token, or for each token; median [{CONFIDENCE:.0%} interval]\n"
+    told = f"milliseconds to the first token, or for each token; median [{CONFIDENCE:.0%} interval], or two samples\n"
     told += "; ".join([f"{report.model.backend} {report.model.backend_version}", *report.model.notes])
     made = Table(title=title, caption=told, title_justify="left", caption_justify="left")
     made.add_column("depth", justify="right")

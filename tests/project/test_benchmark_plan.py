@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 
 from benchmark.budget import Budget
-from benchmark.classes import Scenario, Steps
-from benchmark.plan import HOPELESS_AFTER, Repeats, Round
+from benchmark.classes import LEAST_OF_WARM, Scenario, Steps
+from benchmark.judge import HOPELESS_AFTER
+from benchmark.plan import Repeats, Round
 from benchmark.results import Row
 from benchmark.sides import Event, Role, Work
 from benchmark.statistics import LEAST_SAMPLES
@@ -58,8 +59,8 @@ class Scripted:
         """See Side."""
 
 
-def scenario(name: str) -> Scenario:
-    row = Row("edit", name, 1000)
+def scenario(name: str, *, warm: bool = False) -> Scenario:
+    row = Row("edit", name, 1000, warm=warm)
 
     def steps() -> Steps:
         yield row, Event(Version({}, f"{name} {len(row.load)}", ()), (Piece("?", (1,)),))
@@ -99,3 +100,8 @@ def test_ours_is_never_left_out() -> None:
     row = done(Round([ours, peer]), scenario("slow"))
     assert not row.not_measured
     assert len(row.samples["ours"]) == LEAST_SAMPLES
+
+
+def test_warm_rows_are_repeated_more_often() -> None:
+    row = done(Round([Scripted("ours", "ours", 10.0)]), scenario("warm", warm=True))
+    assert len(row.samples["ours"]) == LEAST_OF_WARM > LEAST_SAMPLES

@@ -24,7 +24,8 @@ def test_the_readme_takes_its_figures_from_the_named_results(tmp_path: Path) -> 
     readme = publish.excerpted(MARKED, tmp_path)
     assert "old" not in readme
     assert (
-        "| suffix of 16 | 21.0 [20.0, 22.0] | 1.11 [1.05, 1.16] | 2.38 [2.27, 2.50] (fast peer) |" in readme
+        "| suffix of 16 | 21.0 [20.0, 22.0] | 1.11 [1.05, 1.16] | 90.0 [90.0, 90.0] | 50.0 [50.0, 50.0] (fast peer) |"
+        in readme
     )
     assert "![suffix growth](docs/benchmarks/one/suffix-growth.svg)" in readme
     assert "edit" not in readme.split("![")[0], "a turn that is not warm"

@@ -278,6 +278,22 @@ def test_the_table_tells_figures_and_why_there_are_none() -> None:
         assert told in page
 
 
+def test_two_samples_of_who_was_left_out_are_both_told() -> None:
+    page = table.tables(report(row("a", [10] * 5, [10] * 5, slow_peer=[90.0, 80.0])))
+    assert "80.0; 90.0" in page
+
+
+def test_a_side_that_lacks_a_whole_depth_is_named_once() -> None:
+    rows = [row(f"row {number}", [10] * 5, [10] * 5) for number in range(4)]
+    for each in rows[2:]:
+        each.depth = 4000
+    for each in rows[1:]:
+        each.not_measured["fast peer"] = "it is slow"
+    assert "not measured fast peer, in row 1 @ 1000; every row @ 4000: it is slow" in table.tables(
+        report(*rows)
+    )
+
+
 def test_a_shortfall_stands_in_the_table_and_below_it() -> None:
     page = table.tables(report(row("a", [40] * 5, [20] * 5, fast_peer=[30] * 5)))
     assert page.count("FALLS SHORT") == 3
