@@ -88,7 +88,11 @@ def _page(report: Report, pictures: Iterable[str], *, has_notes: bool) -> str:
     lines += [f"llama.cpp: {report.model.backend} {report.model.backend_version}.", ""]
     lines += [f"What is behind these figures: [{NOTES}]({NOTES}).", ""] if has_notes else []
     lines += [f"![{_title(name)}]({name})" for name in pictures]
-    lines += ["", "Milliseconds to the first token, or for each token: median [90% interval], or two samples.", ""]
+    lines += [
+        "",
+        "Milliseconds to the first token, or for each token: median [90% interval], or two samples.",
+        "",
+    ]
     sides = [side.name for side in report.sides]
     lines += _table(
         ["depth", "turn", *sides, "of the floor", "fastest peer, of ours", ""],

@@ -77,7 +77,8 @@ class Sequences:
 
 def _unwritten(size: int) -> bytes:
     """Bytes for C to write before anybody else knows of them."""
-    return _new_bytes(None, size)
+    state: bytes = _new_bytes(None, size)
+    return state
 
 
 def _at(state: bytes) -> Any:
