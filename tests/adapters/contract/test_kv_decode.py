@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sessiond.adapters.base import BackendError, Run, Sampling
+from sessiond.adapters.base import BackendError, Held, Run, Sampling
 
 from .kit import KvBench, argmax, prefill, tokens_of
 
@@ -126,6 +126,20 @@ def test_logits_are_kept_after_each_of_the_last_tokens(kv: KvBench) -> None:
     for run, back in ((0, 5), (1, 2), (0, -1), (2, 0)):
         with pytest.raises(BackendError):
             context.logits(run, back)
+
+
+def test_held_logits_are_those_of_the_run_whatever_is_decoded(kv: KvBench) -> None:
+    context, tokens = kv.open(), tokens_of(kv.model, 12)
+    context.decode([Run(0, 0, tokens, 4)])
+    held = Held(tuple(context.logits(0, back) for back in range(4)))
+    told = Sampling(temperature=0.9, top_k=40, repeat_penalty=1.2, seed=5)
+    one, other = kv.sampler(told), kv.sampler(told)
+    drawn = [context.sample(0, one, back) for back in (3, 1, 1, 0)]
+    facts = [(context.likely(0, 7, 3, back), context.lead(0, back)) for back in range(4)]
+    context.decode([Run(0, 12, tokens[:5], 1)])
+    assert [context.sample(held, other, back) for back in (3, 1, 1, 0)] == drawn
+    assert [(context.likely(held, 7, 3, back), context.lead(held, back)) for back in range(4)] == facts
+    assert context.logits(held, 2) == held.rows[2]
 
 
 def test_a_run_has_no_more_logits_than_tokens(kv: KvBench) -> None:

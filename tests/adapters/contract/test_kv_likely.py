@@ -51,3 +51,14 @@ def test_no_sampler_changes_them(kv: KvBench, context: KvContext) -> None:
     sampler = kv.sampler(Sampling(temperature=3.0, top_k=1, logit_bias=((3, 50.0),)))
     context.sample(0, sampler)
     assert context.likely(0, 3, 3) == before
+
+
+def test_the_lead_is_that_of_the_likeliest_over_the_next(kv: KvBench, context: KvContext) -> None:
+    first, second = sorted(floats(context.logits(0)), reverse=True)[:2]
+    assert context.lead(0) == pytest.approx(first - second, abs=1e-6)
+
+
+def test_what_does_not_round_says_so(kv: KvBench) -> None:
+    if kv.model.facts.capabilities.deterministic:
+        assert kv.open(deterministic=True).rounding == 0
+    assert kv.open().rounding >= 0

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
+import random
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +17,9 @@ from tests.daemon.engine.scripted import kv_context, load
 from tests.daemon.engine.tree_facts import check_cells
 from tests.daemon.engine.watched import Watched
 
-from sessiond.adapters.base import Likely, Sampling
+from sessiond.adapters.base import Held, Likely, Run, Sampler, Sampling
+from sessiond.adapters.scripted.kv import ScriptedKv
+from sessiond.adapters.scripted.sampler import ScriptedSampler
 from sessiond.daemon.engine.arena import Guessing
 from sessiond.daemon.engine.kv_arena import KvArena
 from sessiond.daemon.engine.loop import Loop
@@ -24,17 +30,54 @@ _MODEL = load("scripted-kv:")
 _TEXT = "the quick brown fox jumps over the lazy dog and runs away "
 
 
+class _Rounded(Watched):
+    """A context that rounds the logits of runs with several rows in another way than those of others: by up to `rounding`
+    in the distance of two. It says nothing but `letters`, if there are any.
+    """
+
+    def __init__(self, context: ScriptedKv, rounding: float, letters: str) -> None:
+        super().__init__(context)
+        self.rounding = rounding
+        self._letters = set(letters.encode())
+        self._wide: list[bool] = []
+
+    def decode(self, runs: Sequence[Run]) -> None:
+        self._wide = [run.want_logits > 1 for run in runs]
+        super().decode(runs)
+
+    def logits(self, run: int | Held, back: int = 0) -> bytes:
+        if isinstance(run, Held):
+            return run.rows[back]
+        exact = self.real.logits(run, back)
+        off, most = random.Random(exact), self.rounding * 0.49 * self._wide[run]
+        values = array("f", (value + off.uniform(-most, most) for value in array("f", exact)))
+        for token in range(len(values)):
+            if self._letters and token not in self._letters:
+                values[token] -= 100
+        return values.tobytes()
+
+    def sample(self, run: int | Held, sampler: Sampler, back: int = 0) -> int:
+        return cast("ScriptedSampler", sampler).choose(self.logits(run, back))
+
+    def lead(self, run: int | Held, back: int = 0) -> float:
+        first, second = heapq.nlargest(2, array("f", self.logits(run, back)))
+        return first - second
+
+
 @dataclass
 class _Side:
     """An arena with some branches, and how many batches it computed."""
 
     guessing: Guessing | None
+    rounding: float = 0.0
+    letters: str = ""
     batches: int = 0
     tokens: list[list[int]] = field(default_factory=list[list[int]])
     likely: list[list[Likely]] = field(default_factory=list[list[Likely]])
 
     def __post_init__(self) -> None:
-        watched = Watched(kv_context(_MODEL, num_ctx=2048, num_batch=64, num_ubatch=64))
+        context = kv_context(_MODEL, num_ctx=2048, num_batch=64, num_ubatch=64)
+        watched = _Rounded(context, self.rounding, self.letters)
         watched.before_decode = self._count
         self.arena = KvArena(_MODEL, watched.as_context())
         self.loop = Driven(Loop(), self._check)
@@ -123,6 +166,30 @@ def test_an_answer_is_the_same_with_guesses(
     assert all(finish.accepted <= finish.drafted for finish in other)
 
 
+@pytest.mark.parametrize("rounding", [0.1, 0.5, 2.0])
+def test_a_batch_that_rounds_in_another_way_changes_no_likeliest_token(rounding: float) -> None:
+    prompts = [_tokens(f"{index} {'abba' * index}") for index in range(12)]
+    plain, guessed = _Side(None, letters="ab"), _Side(Guessing(), rounding, "ab")
+    for prompt in prompts:
+        plain.answers([prompt], Sampling(), 60)
+    finishes = [guessed.answers([prompt], Sampling(), 60)[0] for prompt in prompts]
+    assert guessed.tokens == plain.tokens
+    assert guessed.held() == [p + said for p, said in zip(prompts, plain.tokens, strict=True)]
+    assert sum(finish.accepted for finish in finishes), "nothing was guessed"
+
+
+def test_what_is_in_doubt_is_computed_by_itself_and_goes_on_from_there() -> None:
+    prompts, sampling = [_tokens(f"{_TEXT}{_TEXT}")], Sampling(grammar=_literal(_TEXT * 3))
+    plain, sure = _Side(None), _Side(Guessing())
+    doubtful, hopeless = _Side(Guessing(), 0.002), _Side(Guessing(), 50.0)
+    for side in (plain, sure, doubtful, hopeless):
+        side.answers(prompts, sampling, 1000)
+        assert side.tokens == plain.tokens
+    assert max(sure.batches, doubtful.batches) < plain.batches
+    # That each of them is computed once more is noticed, and guessing ends.
+    assert hopeless.batches < plain.batches * 1.1
+
+
 @pytest.mark.parametrize("streams", [1, 3])
 def test_what_repeats_takes_fewer_batches(streams: int) -> None:
     prompts = [_tokens(f"{index} {_TEXT}{_TEXT}") for index in range(streams)]
@@ -153,10 +220,11 @@ def test_an_answer_that_was_given_before_is_the_same() -> None:
     assert guessed.tokens[0] == guessed.tokens[1] == guessed.tokens[2]
 
 
-def test_nothing_is_left_of_guesses_that_were_wrong() -> None:
-    guessed, wrong = _Side(Guessing()), 0
+@pytest.mark.parametrize(("temperature", "rounding"), [(2.0, 0.0), (0.0, 0.01)])
+def test_nothing_is_left_of_guesses_that_were_wrong(temperature: float, rounding: float) -> None:
+    guessed, wrong = _Side(Guessing(), rounding), 0
     for number in range(12):
-        sampling = Sampling(grammar='root ::= ("ab" | "cd")+', temperature=2.0, seed=number)
+        sampling = Sampling(grammar='root ::= ("ab" | "cd")+', temperature=temperature, seed=number)
         [finish] = guessed.answers([_tokens(f"{number:03}" + "abcdab" * 20)], sampling, 30)
         wrong += finish.drafted - finish.accepted
     assert wrong, "nothing was guessed wrongly"

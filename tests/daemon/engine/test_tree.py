@@ -102,6 +102,13 @@ class Histories(RuleBasedStateMachine):
         path = self.modelled.held[branch]
         self.modelled.shorten(branch, [*path[: int(len(path) * share)], *tokens])
 
+    @precondition(lambda self: self.cuts)
+    @rule(branch=branches, tokens=_TOKENS, doubted=_SHARE, right=_SHARE, keep=_KEPT)
+    def guess(self, branch: str, tokens: list[int], doubted: float, right: float, keep: float) -> None:
+        """One of the tokens is computed once more by itself, and some of those behind it stay."""
+        places = sorted(int(len(tokens) * share) for share in (doubted, right))
+        self.modelled.guess(branch, tokens, max(1, places[0]), max(1, places[1]), self._kept(keep))
+
     @rule(branch=branches, other=branches, share=st.floats(0, 1), keep=_KEPT)
     def go_to_part_of_another(self, branch: str, other: str, share: float, keep: float) -> None:
         path = self.modelled.held[other]

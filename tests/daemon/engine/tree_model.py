@@ -12,7 +12,7 @@ from tests.daemon.engine.tree_facts import check_cells, check_tier, common, leav
 from sessiond.adapters.base import NoRoom, Run
 from sessiond.adapters.scripted.kv import ScriptedKv
 from sessiond.daemon.engine.memory_tier import MemoryTier
-from sessiond.daemon.engine.tree import TokenTree
+from sessiond.daemon.engine.tree import Spot, TokenTree
 
 AMPLE = 1 << 20
 """Bytes of a memory tier that takes all there can be."""
@@ -145,16 +145,28 @@ class ModelledTree:
         self.held[branch] = path[:at]
         assert self.tree.stands(branch, at)
 
-    def shorten(self, branch: str, tokens: list[int]) -> None:
+    def shorten(
+        self, branch: str, tokens: list[int], came_to: Spot | None = None, left: Sequence[int] = ()
+    ) -> None:
         """Walk, and have lost no more than what it left, and nothing that another one holds."""
         others = {name: self.tree.resident(name) for name in self.held if name != branch}
-        used, left, reach = self.tree.cells.used, self.held[branch], self.tree.match(tokens)
-        self.tree.shorten(branch, tokens)
+        used, left, reach = self.tree.cells.used, left or self.held[branch], self.tree.match(tokens)
+        self.tree.shorten(branch, tokens, came_to)
         assert self.tree.length(branch) == reach
         assert used - self.tree.cells.used <= len(left) - common(left, tokens)
         assert others == {name: self.tree.resident(name) for name in others}
         self.held[branch] = tokens[:reach]
         assert self.tree.stands(branch, reach)
+
+    def guess(self, branch: str, tokens: list[int], doubted: int, right: int, keep: Collection[str]) -> None:
+        """Compute tokens, go back to one of them and compute it again, and then stay with some of them."""
+        path = self.held[branch]
+        if not tokens or not self.grow(Step(branch, tokens, len(tokens), keep)):
+            return
+        came_to, left = self.tree.spot(branch), self.held[branch]
+        self.walk(branch, left[: len(path) + doubted])
+        self.again(branch, keep)
+        self.shorten(branch, left[: len(path) + right], came_to, left)
 
     def again(self, branch: str, keep: Collection[str]) -> None:
         """Compute the last token again, for its logits."""

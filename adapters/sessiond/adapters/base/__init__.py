@@ -11,7 +11,7 @@ from sessiond.adapters.base.errors import (
     Unsupported,
 )
 from sessiond.adapters.base.facts import Capabilities, FimTokens, ModelFacts, VocabFacts
-from sessiond.adapters.base.kv import KvContext, Likely, Run, Sampler
+from sessiond.adapters.base.kv import Held, KvContext, Likely, Run, Sampler
 from sessiond.adapters.base.prompt import PromptContext, Prompted
 from sessiond.adapters.base.settings import (
     DEFAULT_LAST_N,
@@ -32,6 +32,7 @@ __all__ = [
     "ContextSettings",
     "Embedder",
     "FimTokens",
+    "Held",
     "KvContext",
     "Likely",
     "LoraSettings",

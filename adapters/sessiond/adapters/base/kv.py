@@ -26,6 +26,13 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Logits of a run that outlive the next decode: what `KvContext.logits` gave, that after the last token first."""
+
+    rows: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Likely:
     """Tokens, and the natural logarithms of their probabilities before any sampler."""
 
@@ -81,6 +88,13 @@ class KvContext(Protocol):
         """Rows of logits that one `decode` keeps beside one for each run."""
         ...
 
+    @property
+    def rounding(self) -> float:
+        """By how much the distance of two logits may well change with the shape of the batch in which they are computed; 0 if
+        they do not depend on it.
+        """
+        ...
+
     def decode(self, runs: Sequence[Run]) -> None:
         """Compute these runs in one batch, at most `settings.num_batch` tokens together.
 
@@ -88,21 +102,25 @@ class KvContext(Protocol):
         """
         ...
 
-    def logits(self, run: int, back: int = 0) -> bytes:
+    def logits(self, run: int | Held, back: int = 0) -> bytes:
         """Logits after that run of the last `decode`, or `back` tokens before its end, where those were wanted; native
         float32, one for each token of the vocabulary.
         """
         ...
 
-    def sample(self, run: int, sampler: Sampler, back: int = 0) -> int:
+    def sample(self, run: int | Held, sampler: Sampler, back: int = 0) -> int:
         """The next token by the logits of the same place. The sampler remembers it.
 
         Raises SettingsError on "grammar" where the sampler's grammar allows no token, or takes more than it may.
         """
         ...
 
-    def likely(self, run: int, token: int, count: int, back: int = 0) -> Likely:
+    def likely(self, run: int | Held, token: int, count: int, back: int = 0) -> Likely:
         """How likely a token was by the logits of the same place, and which `count` ones were the likeliest."""
+        ...
+
+    def lead(self, run: int | Held, back: int = 0) -> float:
+        """How far the largest logit of the same place is above the next one."""
         ...
 
     def end(self, sequence: int) -> int:

@@ -25,6 +25,7 @@ class PaddedContext(LlamaContext):
     """See the module."""
 
     ordered = True
+    rounding = 0.0
     max_branches: int | None = None
     """Sequences, if the kind allows for no more."""
     own_sequences = 1

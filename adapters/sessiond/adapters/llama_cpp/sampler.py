@@ -41,14 +41,17 @@ class SamplerChain:
         return self._guard is not None
 
     def choose(self, logits: bytes) -> int:
-        """The next token that the grammar allows; it is remembered. Raises as `KvContext.sample`.
+        """The next token by these logits, one that the grammar allows if there is one; it is remembered. Raises as
+        `KvContext.sample`.
 
         llama.cpp's own grammar sampler is not used: it ends the process where a grammar leads nowhere, and never ends
         over some grammars (see ADR 0015).
         """
-        assert self._guard is not None
         candidates = Candidates(logits)
-        token = self._guard.choose(lambda out, only: candidates.draw(self.native, out, only))
+        if self._guard is None:
+            token = candidates.draw(self.native, (), None)
+        else:
+            token = self._guard.choose(lambda out, only: candidates.draw(self.native, out, only))
         self._low.llama_sampler_accept(self.native, token)
         return token
 

@@ -13,6 +13,7 @@ from sessiond.adapters.base import (
     Aborted,
     BackendError,
     ContextSettings,
+    Held,
     Likely,
     NoRoom,
     Run,
@@ -71,6 +72,10 @@ class ScriptedKv:
         return _MORE_ROWS
 
     @property
+    def rounding(self) -> float:
+        return 0.0
+
+    @property
     def used_cells(self) -> int:
         """Cells that some sequence holds. Not part of the interface: for tests."""
         return self._used
@@ -96,25 +101,31 @@ class ScriptedKv:
             for cells, run in zip(sequences, runs, strict=True)
         ]
 
-    def logits(self, run: int, back: int = 0) -> bytes:
+    def logits(self, run: int | Held, back: int = 0) -> bytes:
         self._check_open()
+        if isinstance(run, Held):
+            return run.rows[back]
         if not 0 <= run < len(self._outputs) or not 0 <= back < len(self._outputs[run]):
             raise BackendError(
                 f"scripted: the last decode kept no logits of run {run}, {back} tokens before its end"
             )
         return answers.logits(*self._outputs[run][back])
 
-    def sample(self, run: int, sampler: Sampler, back: int = 0) -> int:
+    def sample(self, run: int | Held, sampler: Sampler, back: int = 0) -> int:
         if not isinstance(sampler, ScriptedSampler):
             raise BackendError("scripted: the sampler is another backend's")
         return sampler.choose(self.logits(run, back))
 
-    def likely(self, run: int, token: int, count: int, back: int = 0) -> Likely:
+    def likely(self, run: int | Held, token: int, count: int, back: int = 0) -> Likely:
         values = array("f", self.logits(run, back))
         best = heapq.nsmallest(count, range(len(values)), key=lambda each: (-values[each], each))
         top = max(values)
         total = top + math.log(sum(math.exp(value - top) for value in values))
         return Likely((token, values[token] - total), tuple((each, values[each] - total) for each in best))
+
+    def lead(self, run: int | Held, back: int = 0) -> float:
+        first, second = heapq.nlargest(2, array("f", self.logits(run, back)))
+        return first - second
 
     def end(self, sequence: int) -> int:
         return len(self._cells(sequence))

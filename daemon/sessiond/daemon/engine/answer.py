@@ -2,7 +2,9 @@
 
 A guess is computed in one batch with the token before it, and then checked: it stays only if it is what is chosen there. The
 sampler draws once for each token that is told, guessed or not. So the answer is the one that it would have been, up to what
-the shape of a batch changes in the rounding of logits: nothing in a deterministic context.
+the shape of a batch changes in the rounding of logits: nothing in a deterministic context. In others the likeliest token is
+taken from such a batch only where rounding could not have made another one the likeliest. Else the token before it is computed
+once more, by itself.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sessiond.adapters.base import BackendError, NoRoom, Sampler, Sampling
+from sessiond.adapters.base import BackendError, Held, NoRoom, Sampler, Sampling
 from sessiond.daemon.engine.arena import Emit, Guessing, Scored, unheard
 from sessiond.daemon.engine.guesses import Guesses
 from sessiond.daemon.engine.reach import Reach
-from sessiond.daemon.engine.rows import Rows
+from sessiond.daemon.engine.rows import Rows, Tail
 from sessiond.daemon.engine.step_cost import StepCost
 from sessiond.daemon.engine.work import Compute, Finish, Work
 
@@ -49,6 +51,8 @@ class Answer:
     accepted: int = 0
     """Of these, how many were right."""
     left: int = field(init=False)
+    _alone: bool = False
+    """Whether the last token has to be computed by itself: with guesses behind it, it told nothing."""
 
     def __post_init__(self) -> None:
         self.left = self.wanted.max_tokens
@@ -62,16 +66,14 @@ class Answer:
             run = yield from row_after(self.reach, self.rows, self.branch, self.target)
             spot = self.reach.tree.spot(self.branch)
             finish = self._choose(run)
-            while finish is None and (guess := self._guess()):
-                before = len(self.target)
+            self._alone = False
+            while finish is None and not self._alone and (guess := self._guess()):
                 finish = yield from self._check(guess)
                 spot = self.reach.tree.spot(self.branch)
-                if len(self.target) == before:
-                    break  # somebody else computes the same or has computed it, or has taken the room
             yield from self.reach.to(self.branch, self.target, since=spot)
         return Finish(finish.reason, finish.stop_string, self.drafted, self.accepted)
 
-    def _choose(self, run: int, back: int = 0) -> Finish | None:
+    def _choose(self, run: int | Held, back: int = 0) -> Finish | None:
         """Choose the next token by those logits, and tell it. How the answer ends with it, if it does."""
         if self.sampler.ended:
             return Finish("stop")
@@ -85,7 +87,7 @@ class Answer:
         self.target.append(token)
         self.left -= 1
         if self.guesses is not None:
-            self.guesses.heard(token)
+            self.guesses.heard(token, lambda: self._in_doubt(run, back))
         if finish is None and not self.left:
             finish = self._at_limit()
         return finish
@@ -104,30 +106,65 @@ class Answer:
         """Compute the last token and guesses behind it in one batch, and choose as many tokens as these were right, and one
         more. How the answer ends, if it does.
         """
-        at = len(self.target) - 1
-        if self.reach.tree.length(self.branch) != at:
+        at, tree, came_to = len(self.target) - 1, self.reach.tree, None
+        self._alone = True  # unless that batch tells what comes next
+        if tree.length(self.branch) != at:
             return None  # the last token stands already: somebody has said the same before
         self.rows.take_tail(self.branch)
         try:
             yield Compute(self.branch, at, [self.target[at], *guess], rows=1 + len(guess))
-            tail = self.rows.take_tail(self.branch)
+            tail, came_to = self.rows.take_tail(self.branch), tree.spot(self.branch)
             if tail is None or tail.back(at + 1) is None:
-                return None
-            computed = guess[: tail.rows - 1]
-            self.drafted += len(computed)
-            for back, expected in zip(reversed(range(tail.rows)), [*computed, None], strict=True):
-                before = len(self.target)
-                finish = self._choose(tail.run, back)
-                is_right = self.target[before:] == [expected]
-                self.accepted += is_right
-                if finish is not None or not is_right:
-                    return finish
-            return None
+                return None  # somebody else computes the same
+            finish = yield from self._take(tail, guess)
+            self._alone = False
+            return finish
         except NoRoom:
             self.guesses = None  # what is told next may have room where guesses have not
             return None
         finally:
-            self.reach.tree.shorten(self.branch, self.target)
+            if tree is self.reach.tree:  # else all of it is gone
+                tree.shorten(self.branch, self.target[: len(self.target) - self._alone], came_to)
+
+    def _take(self, tail: Tail, guess: Sequence[int]) -> Work[Finish | None]:
+        """Choose tokens by these logits as long as they are what was guessed. How the answer ends, if it does."""
+        guess = guess[: tail.rows - 1]
+        self.drafted += len(guess)
+        run: int | Held = tail.run
+        for back, expected in zip(reversed(range(tail.rows)), [*guess, None], strict=True):
+            before = len(self.target)
+            if self._in_doubt(run, back):
+                run = self._held(run, back)
+                finish = self._choose((yield from self._by_itself()))
+            else:
+                finish = self._choose(run, back)
+            is_right = self.target[before:] == [expected]
+            self.accepted += is_right
+            if finish is not None or not is_right:
+                return finish
+        return None
+
+    def _in_doubt(self, run: int | Held, back: int) -> bool:
+        """Whether the likeliest token might be another one had these logits been computed by themselves. What is drawn is left to
+        chance in any case.
+        """
+        if self.wanted.sampling.temperature > 0:
+            return False
+        context = self.reach.tree.cells.context
+        return context.rounding > 0 and context.lead(run, back) <= context.rounding
+
+    def _held(self, run: int | Held, rows: int) -> Held:
+        """The logits after each of the last so many tokens of a run, for after the next decode."""
+        if isinstance(run, Held):
+            return run
+        context = self.reach.tree.cells.context
+        return Held(tuple(context.logits(run, back) for back in range(rows)))
+
+    def _by_itself(self) -> Work[int]:
+        """Go back to the last token and compute it once more, with nothing behind it: the run whose logits are those after it."""
+        yield from self.reach.to(self.branch, self.target)
+        yield from _again(self.reach, self.branch, self.target)
+        return (yield from row_after(self.reach, self.rows, self.branch, self.target))
 
 
 def row_after(reach: Reach, rows: Rows, branch: str, target: list[int]) -> Work[int]:
@@ -137,7 +174,12 @@ def row_after(reach: Reach, rows: Rows, branch: str, target: list[int]) -> Work[
     if not target:
         raise BackendError("an empty branch has no last token")
     while (run := rows.run_before(reach.tree.spot(branch))) is None:
-        at = reach.tree.retreat(branch)
-        yield Compute(branch, at, target[at:])
-        yield from reach.to(branch, target)
+        yield from _again(reach, branch, target)
     return run
+
+
+def _again(reach: Reach, branch: str, target: list[int]) -> Work[None]:
+    """Compute the last token again, on the side."""
+    at = reach.tree.retreat(branch)
+    yield Compute(branch, at, target[at:])
+    yield from reach.to(branch, target)

@@ -7,21 +7,25 @@ been guessed. So guessing ends where it does not pay, and begins again where it 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sessiond.daemon.engine.recall import Recall
 from sessiond.daemon.engine.step_cost import StepCost
 
-MOST = 16
+MOST = 32
 """Tokens that are guessed at once."""
 PAYS = 1.05
 """How many times as many tokens a second have to be expected as without guessing."""
 _CLASSES = (4, 8, 16)
 """Where the number of agreeing tokens before a guess makes another class of guesses."""
-_FIRST = (0.3, 0.6, 0.8, 0.9)
-"""What is believed of each class before anything was seen."""
+_FIRST = (0.3, 0.6, 0.9, 0.97)
+"""What is believed of each class before anything was seen: so it is in edits of this project's own files."""
 _WEIGHT = 0.1
 """Of the newest guess in what is believed of its class."""
+_HOPELESS = 0.01
+"""Of all guesses so far to be right, where no further one can pay."""
+_DOUBTFUL = 0.02
+"""What is believed of how many right guesses are in doubt, before anything was seen."""
 
 
 class Guesses:
@@ -30,12 +34,17 @@ class Guesses:
     def __init__(self, tokens: Sequence[int], named: Sequence[tuple[int, int]] = ()) -> None:
         self._recall = Recall(tokens, named)
         self._right = list(_FIRST)
+        self._doubtful = _DOUBTFUL
 
-    def heard(self, token: int) -> None:
-        """The answer goes on with this."""
+    def heard(self, token: int, in_doubt: Callable[[], bool] = lambda: False) -> None:
+        """The answer goes on with this. Whether it would have been computed once more, had it been guessed, is asked only if the
+        guess was right.
+        """
         if guess := self._recall.following(1):
-            place = _class(self._recall.length)
-            self._right[place] += _WEIGHT * ((guess[0] == token) - self._right[place])
+            place, is_right = _class(self._recall.length), guess[0] == token
+            self._right[place] += _WEIGHT * (is_right - self._right[place])
+            if is_right:
+                self._doubtful += _WEIGHT * (in_doubt() - self._doubtful)
         self._recall.add(token)
 
     def next(self, most: int, cost: StepCost, others: int) -> list[int]:
@@ -43,21 +52,28 @@ class Guesses:
         each; at most `most`.
         """
         guess = self._recall.following(min(most, MOST))
-        return guess[: worth([self.chance(index) for index in range(len(guess))], cost, others)]
+        chances = (self.chance(index) for index in range(len(guess)))
+        return guess[: worth(chances, cost, others, self._doubtful)]
 
     def chance(self, index: int) -> float:
         """How likely the guess of this index is right if those before it are."""
         return self._right[_class(self._recall.length + index)]
 
 
-def worth(chances: Sequence[float], cost: StepCost, others: int) -> int:
-    """How many guesses to compute, given how likely each is right if those before it are."""
-    best, found = PAYS * (others + 1) / cost.seconds(others + 1), 0
-    expected, all_right = float(others + 1), 1.0
+def worth(chances: Iterable[float], cost: StepCost, others: int, doubtful: float = 0.0) -> int:
+    """How many guesses to compute, given how likely each is right if those before it are, and what share of the right ones
+    are `doubtful`: each of these takes a step of its own.
+    """
+    step = cost.seconds(others + 1)
+    best, found = PAYS * (others + 1) / step, 0
+    expected, right, all_right = float(others + 1), 1.0, 1.0
     for count, chance in enumerate(chances, 1):
         all_right *= chance
+        if all_right < _HOPELESS:
+            break
         expected += all_right
-        speed = expected / cost.seconds(others + 1 + count)
+        right += all_right
+        speed = expected / (cost.seconds(others + 1 + count) + doubtful * right * step)
         if speed > best:
             best, found = speed, count
     return found

@@ -223,17 +223,22 @@ class TokenTree:
             self._leave(tip)
             self.discard(tip)
 
-    def shorten(self, branch: str, tokens: Sequence[int]) -> None:
-        """Have the branch stand as far along `tokens` as it came, and forget what it computed beyond: guesses that nobody
-        will come back to. Only where the backend can cut.
+    def shorten(self, branch: str, tokens: Sequence[int], came_to: Spot | None = None) -> None:
+        """Have the branch stand as far along `tokens` as cells reach, and forget what it computed beyond, up to the spot that it
+        came to, which is where it stands if nobody says otherwise: guesses that nobody will come back to. Only where the
+        backend can cut.
         """
-        tip = self.tips[branch]
+        tip, _ = came_to or self.spot(branch)  # what is split off it stands above it, so it ends where it did
         self.walk(branch, tokens)
-        if tip.parent is not None and tip.sequence is not None and not tip.tips and not tip.children:
+        if tip.parent is None or tip.tips or tip.children or tip.above.children.get(tip.tokens[0]) is not tip:
+            return
+        self._tier.movements.dropped += len(tip.tokens)
+        if tip.resident:
             # Nothing stands below it and nobody stands on it, so nothing moves without its branch.
             self._leave(tip)
-            self._tier.movements.dropped += len(tip.tokens)
             del tip.above.children[tip.tokens[0]]
+        else:
+            self.discard(tip)  # it has left the cells meanwhile
 
     def mark(self, branch: str) -> None:
         """Take a checkpoint at the branch's tip, where the backend needs one to return there."""
