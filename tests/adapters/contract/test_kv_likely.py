@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from sessiond.adapters.base import KvContext, Sampling
+from sessiond.adapters.base import KvContext, Run, Sampling
 
 from .kit import KvBench, floats, prefill, tokens_of
 
@@ -58,7 +58,18 @@ def test_the_lead_is_that_of_the_likeliest_over_the_next(kv: KvBench, context: K
     assert context.lead(0) == pytest.approx(first - second, abs=1e-6)
 
 
-def test_what_does_not_round_says_so(kv: KvBench) -> None:
+def test_what_does_not_round_has_the_logits_of_single_tokens_in_every_batch(kv: KvBench) -> None:
+    tokens, found = tokens_of(kv.model, 60), list[bytes]()
+    for context in (kv.open(), kv.open_exact()):
+        if context.rounding or not kv.cuts:
+            continue
+        prefill(context, 0, tokens[:52])
+        for at in range(52, 60):
+            context.decode([Run(0, at, tokens[at : at + 1], 1)])
+            found.append(context.logits(0))
+        assert context.truncate(0, 52)
+        context.decode([Run(0, 52, tokens[52:], 8)])
+        assert [context.logits(0, back) for back in reversed(range(8))] == found
+        found.clear()
     if kv.model.facts.capabilities.deterministic:
-        assert kv.open(deterministic=True).rounding == 0
-    assert kv.open().rounding >= 0
+        assert kv.open_exact().rounding == 0

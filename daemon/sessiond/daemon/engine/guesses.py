@@ -19,7 +19,7 @@ PAYS = 1.05
 _CLASSES = (4, 8, 16)
 """Where the number of agreeing tokens before a guess makes another class of guesses."""
 _FIRST = (0.3, 0.6, 0.9, 0.97)
-"""What is believed of each class before anything was seen: so it is in edits of this project's own files."""
+"""What is believed of each class before anything was seen: less than edits of this project's files show, and more than prose."""
 _WEIGHT = 0.1
 """Of the newest guess in what is believed of its class."""
 _HOPELESS = 0.01
