@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sessiond.adapters.base import ModelSettings
+from sessiond.adapters.base import ContextSettings, Held, ModelSettings, Run, Sampling, SettingsError
 from sessiond.adapters.base.grammar import Automaton, Pieces
 from sessiond.adapters.llama_cpp import ADAPTER
 from sessiond.adapters.llama_cpp.candidates import ROW, apply
@@ -93,3 +93,14 @@ def _comparable(model: LlamaModel, tokens: list[int]) -> list[int]:
     ends = model.facts.vocab.end_tokens
     plain = [piece.isascii() and bool(piece.strip(b"\0")) for piece in model.pieces(tokens)]
     return [token for token, is_plain in zip(tokens, plain, strict=True) if is_plain or token in ends]
+
+
+def test_held_logits_of_which_every_token_is_forbidden_are_a_typed_error(model: LlamaModel) -> None:
+    context = model.new_context(ContextSettings(num_ctx=256))
+    context.decode([Run(0, 0, [1, 2], 1)])
+    never = tuple((token, float("-inf")) for token in range(model.facts.vocab.size))
+    sampler = model.new_sampler(Sampling(logit_bias=never))
+    with pytest.raises(SettingsError, match="forbids every token"):
+        context.sample(Held((context.logits(0),)), sampler)
+    sampler.close()
+    context.close()

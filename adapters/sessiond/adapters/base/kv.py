@@ -111,7 +111,8 @@ class KvContext(Protocol):
     def sample(self, run: int | Held, sampler: Sampler, back: int = 0) -> int:
         """The next token by the logits of the same place. The sampler remembers it.
 
-        Raises SettingsError on "grammar" where the sampler's grammar allows no token, or takes more than it may.
+        Raises SettingsError on "grammar" where the sampler's grammar allows no token, or takes more than it may; and may on
+        "logit_bias" where that forbids every token.
         """
         ...
 

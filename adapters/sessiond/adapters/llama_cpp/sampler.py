@@ -6,8 +6,15 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
-from sessiond.adapters.base import DEFAULT_LAST_N, SAMPLER_ORDER, BackendError, Sampling, Unsupported
-from sessiond.adapters.base.grammar import Guard
+from sessiond.adapters.base import (
+    DEFAULT_LAST_N,
+    SAMPLER_ORDER,
+    BackendError,
+    Sampling,
+    SettingsError,
+    Unsupported,
+)
+from sessiond.adapters.base.grammar import GrammarError, Guard
 from sessiond.adapters.llama_cpp.candidates import Candidates
 from sessiond.adapters.llama_cpp.library import library
 
@@ -49,11 +56,18 @@ class SamplerChain:
         """
         candidates = Candidates(logits)
         if self._guard is None:
-            token = candidates.draw(self.native, (), None)
+            token = self._any_of(candidates)
         else:
             token = self._guard.choose(lambda out, only: candidates.draw(self.native, out, only))
         self._low.llama_sampler_accept(self.native, token)
         return token
+
+    def _any_of(self, candidates: Candidates) -> int:
+        """One of all tokens. Raises SettingsError where `logit_bias` forbids them all."""
+        try:
+            return candidates.draw(self.native, (), None)
+        except GrammarError as error:
+            raise SettingsError("logit_bias", "forbids every token") from error
 
     def close(self) -> None:
         """See `Sampler.close`."""
