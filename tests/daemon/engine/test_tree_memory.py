@@ -126,6 +126,17 @@ def test_for_many_tokens_all_goes_that_is_beside_those_who_compute_them() -> Non
     place.check()
 
 
+def test_where_a_branch_comes_back_what_stands_beside_it_goes() -> None:
+    place = _Tree(capacity=4 * SHED_TOKENS)
+    long = [1] * 8 + [2] * (SHED_TOKENS + 5)
+    place.hold("one", [1] * 8 + [4] * 8)
+    place.hold("idle", long)
+    for returns in (False, True):
+        place.tree.make_way(1, ["one"], returns=returns)
+        assert place.tree.resident("idle") == (8 if returns else len(long))
+    place.check()
+
+
 def test_a_little_that_nobody_holds_stays() -> None:
     place = _Tree(capacity=130)
     place.hold("one", [1] * 130)

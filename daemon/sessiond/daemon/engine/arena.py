@@ -164,9 +164,9 @@ class Arena(Protocol):
         """
         ...
 
-    def make_way(self, tokens: int, standing: Sequence[str]) -> None:
-        """So many tokens are about to be computed for jobs of these branches: move out of the cells what would slow that
-        down by more than it takes to bring it back.
+    def make_way(self, tokens: int, standing: Sequence[str], *, returns: bool = False) -> None:
+        """So many tokens are about to be computed for jobs of these branches, or KV `returns` to one of them: move out of the
+        cells what would slow that down by more than it takes to bring it back.
         """
         ...
 

@@ -324,10 +324,10 @@ class KvArena:
         """See `Arena.shed`."""
         return not self._parked and self._tree.shed()
 
-    def make_way(self, tokens: int, standing: Sequence[str]) -> None:
+    def make_way(self, tokens: int, standing: Sequence[str], *, returns: bool = False) -> None:
         """See `Arena.make_way`."""
         if not self._parked:
-            self._tree.make_way(tokens, standing)
+            self._tree.make_way(tokens, standing, returns=returns)
 
     def write_behind(self, *, in_passing: bool = False) -> float | None:
         """See `Arena.write_behind`."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from sessiond.daemon.engine.arena import Arena
 from sessiond.daemon.engine.schedule import Batch, Rank, Waiting, next_batch
-from sessiond.daemon.engine.work import Batchable, Compute, Fetch, Waited, Wish, Work
+from sessiond.daemon.engine.work import Adopt, Batchable, Compute, Fetch, Receive, Restore, Waited, Wish, Work
 
 
 class Cancelled(Exception):
@@ -188,7 +188,8 @@ class Loop:
             try:
                 # Of all that they have to compute: what goes in this batch alone may be little, while others answer.
                 tokens = sum(len(job.wish.tokens) for job in jobs if isinstance(job.wish, Compute))
-                batch.arena.make_way(tokens, batch.standing)
+                returns = any(isinstance(wish, Restore | Receive | Adopt) for _, wish in wishing)
+                batch.arena.make_way(tokens, batch.standing, returns=returns)
                 outcomes = batch.arena.compute([wish for _, wish in wishing], batch.standing)
             except Exception as error:  # noqa: BLE001 - the backend's fault is its jobs' fault, not the loop's
                 outcomes = [error] * len(wishing)

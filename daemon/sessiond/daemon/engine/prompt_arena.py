@@ -166,7 +166,7 @@ class PromptArena:
         """See `Arena.shed`. It holds no cells."""
         return False
 
-    def make_way(self, tokens: int, standing: Sequence[str]) -> None:
+    def make_way(self, tokens: int, standing: Sequence[str], *, returns: bool = False) -> None:
         """See `Arena.make_way`. It holds no cells."""
 
     def write_behind(self, *, in_passing: bool = False) -> float | None:

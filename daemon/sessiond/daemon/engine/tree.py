@@ -34,9 +34,10 @@ _clock = itertools.count(1)
 
 SHED_TOKENS = 256
 """Tokens that leave the cells in one step of `shed`: some 2 ms, for which whoever asks meanwhile has to wait."""
-BULK_TOKENS = 128
+BULK_TOKENS = 32
 """To be computed, for which others leave the cells. Each of these tokens takes some 0.4 us longer for each cell beside its own
-(SmolLM2, two cores); to save a cell's KV and bring it back takes some 20 us.
+(SmolLM2, two cores); to save a cell's KV and bring it back takes 5 to 14 us, the more where memory is touched for the first
+time.
 """
 
 Spot: TypeAlias = tuple[Node, int]
@@ -332,12 +333,13 @@ class TokenTree:
         front = max(self.tips.values(), key=lambda tip: tip.last_used, default=self.root)
         return self._shed(self._victims.to_shed(self.root, [front]))
 
-    def make_way(self, tokens: int, standing: Collection[str]) -> None:
+    def make_way(self, tokens: int, standing: Collection[str], *, returns: bool = False) -> None:
         """So many tokens are about to be computed for the `standing` branches, and attention reads up to the highest cell that
         is taken. For a few, one short leaf that nobody holds goes: to a long one somebody may come back before there is
-        time. For many, all goes that is beside those branches.
+        time. For many, all goes that is beside those branches. So it does where one of them `returns` from elsewhere: it would
+        come to stand behind what is left in its place, and an answer's every token would read over that.
         """
-        if tokens < BULK_TOKENS:
+        if tokens < BULK_TOKENS and not returns:
             self._shed(self._victims.to_shed(self.root, self.tips.values(), SHED_TOKENS))
             return
         used = [self.tips[branch] for branch in standing]
