@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond.daemon.engine import wire
-from sessiond.daemon.engine.outbox import MOST_TOGETHER, TOGETHER_S, Outbox
+from sessiond.daemon.engine.outbox import BREATH_S, MOST_TOGETHER, TOGETHER_S, Outbox
 
 
 @dataclass
@@ -142,3 +142,17 @@ def test_nothing_is_lost_and_each_answer_keeps_its_order(acts: list[tuple[str, i
         of_it = [event for event in events if event.id == command]
         assert [token for event in of_it for token in event.tokens] == numbers
         assert "".join(event.text for event in of_it) == "".join(f"{number}," for number in numbers)
+
+
+def test_news_leaves_a_breath_and_tokens_do_not(desk: Desk) -> None:
+    assert desk.outbox.breath() == 0
+    desk.outbox.add(piece(1, 5))
+    desk.outbox.flush()
+    assert desk.outbox.breath() == 0
+    desk.outbox.send(DONE)
+    assert desk.outbox.breath() == pytest.approx(BREATH_S)
+    desk.outbox.flush()  # there is nothing more to tell
+    desk.now += BREATH_S / 2
+    assert desk.outbox.breath() == pytest.approx(BREATH_S / 2)
+    desk.now += BREATH_S
+    assert desk.outbox.breath() == 0

@@ -22,6 +22,7 @@ from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.engine import Engine
 from sessiond.daemon.engine.process import EngineFailed
 from sessiond.daemon.engine.tune import choose
+from sessiond.daemon.machine import cores
 
 log = structlog.get_logger(__name__)
 
@@ -84,11 +85,10 @@ def _words(engine: Engine) -> dict[str, object]:
 
 def _identity(facts: ModelFacts, loading: ModelSettings) -> list[str]:
     """All that the figures depend on."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return [
         str(VERSION),
         _processor(),
-        str(cores),
+        str(cores()),
         facts.backend_version,
         facts.model_digest,
         repr(replace(loading, loras=())),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,7 @@ from sessiond.adapters.base import (
     Unsupported,
 )
 from sessiond.daemon.engine import frames, wire
+from sessiond.daemon.engine.arena import Arena
 from sessiond.daemon.engine.arenas import Arenas, Disk, NoMemory
 from sessiond.daemon.engine.backends import adapters
 from sessiond.daemon.engine.disk import DiskTier
@@ -38,6 +40,7 @@ from sessiond.daemon.engine.outbox import Outbox
 from sessiond.daemon.engine.rendering import Renderer
 from sessiond.daemon.engine.schedule import Rank
 from sessiond.daemon.engine.tune import measure
+from sessiond.daemon.machine import cores
 
 OPENING_S = 1.5
 """How long a model that is loaded waits for its disk, or the first turn would compute what is there. 4,000
@@ -51,7 +54,7 @@ class Worker:
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._loop = Loop(self._after_turn, self._idle, self._say)
+        self._loop = Loop(self._after_turn, self._idle, self._say, self._breathe)
         self._outbox = Outbox(channel, self._loop.stop)
         self._side = ThreadPoolExecutor(1, "side")
         self._renderer = Renderer()  # of the side thread
@@ -119,6 +122,11 @@ class Worker:
             self._outbox.flush()
         else:
             self._outbox.flush_due()
+
+    def _breathe(self, arena: Arena) -> None:
+        """Before a batch that takes all processors: let daemon and client take what they were told."""
+        if arena.settings.num_threads >= cores():
+            time.sleep(self._outbox.breath())
 
     def _after_turn(self) -> None:
         self._outbox.flush_due()
