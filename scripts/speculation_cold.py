@@ -17,6 +17,8 @@ from sessiond.daemon.engine.schedule import Rank
 from sessiond.daemon.engine.work import Finish
 
 ANSWER, OTHER = "answer", "other"
+IDS = {ANSWER: 1, OTHER: 2}
+"""Of their jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class _Running:
         count: int,
         guessing: Guessing | None = None,
     ) -> None:
-        self.id = hash(branch)
+        self.id = IDS[branch]
         self.said: list[int] = []
         self.ended: list[object] = []
         arena.open(branch)

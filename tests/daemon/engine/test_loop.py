@@ -10,6 +10,7 @@ from tests.daemon.engine.scripted import fresh_answer, fresh_logits, kv_context,
 from tests.daemon.engine.watched import Watched
 
 from sessiond.adapters.base import BackendError, NoRoom, Sampling
+from sessiond.daemon.engine.arena import Arena
 from sessiond.daemon.engine.kv_arena import KvArena
 from sessiond.daemon.engine.loop import Cancelled, Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
@@ -40,7 +41,8 @@ class Place:
         model = load(f"scripted-kv:max_sequences={max_sequences}{flag}")
         self.context = Watched(kv_context(model, num_ctx=num_ctx, num_batch=32, num_ubatch=4))
         self.arena = KvArena(model, self.context.as_context(), MemoryTier(tier))
-        self.loop = Driven(Loop())
+        self.about_to_compute: list[Arena] = []
+        self.loop = Driven(Loop(before_computing=self.about_to_compute.append))
         for branch in branches:
             self.arena.open(branch)
 
@@ -141,6 +143,22 @@ def test_two_that_come_back_from_memory_at_once_do_not_take_each_other_s_room(
     place.loop.until(lambda: all(outcome.over for outcome in outcomes))
     assert [outcome.value for outcome in outcomes] == [fresh_logits(tokens) for tokens in held.values()]
     assert place.context.batches == [1, 1], "what memory kept was computed again"
+    place.arena.check_integrity()
+
+
+def test_what_stands_beside_leaves_before_a_branch_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Rates, "restoring_pays", lambda *_: True)
+    place = Place("one", "two")
+    held = {"one": [1] * 8 + [2] * 20, "two": [1] * 8 + [3] * 20}
+    for branch, tokens in held.items():
+        place.advance(branch, tokens)
+    assert place.arena.shed()
+    assert [place.arena.residence(branch) for branch in held] == [(8, 20), (28, 0)]
+    computed = len(place.context.batches)
+    assert place.about_to_compute == [place.arena] * computed != []
+    place.advance("one", held["one"])
+    assert [place.arena.residence(branch) for branch in held] == [(28, 0), (8, 20)]
+    assert len(place.about_to_compute) == len(place.context.batches) == computed, "nothing was to compute"
     place.arena.check_integrity()
 
 

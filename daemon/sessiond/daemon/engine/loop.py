@@ -58,13 +58,13 @@ class Loop:
         after_turn: Callable[[], None] = lambda: None,
         on_idle: Callable[[], float | None] = lambda: None,
         say: Callable[[bool], None] = lambda _rests: None,
-        before_batch: Callable[[Arena], None] = lambda _arena: None,
+        before_computing: Callable[[Arena], None] = lambda _arena: None,
     ) -> None:
         self._after_turn = after_turn
         self._say = say
         """Called when all jobs have said what the last batch made them say, and with whether the loop rests now."""
-        self._before_batch = before_batch
-        """Called before each batch, with whose it is."""
+        self._before_computing = before_computing
+        """Called before each batch in which tokens are computed, with whose it is."""
         self._on_idle = on_idle
         """Called when there is nothing to do; answers after how many seconds to call again, if that goes on."""
         self._lock = threading.Condition()
@@ -178,7 +178,6 @@ class Loop:
         if waiting:
             batch = next_batch(waiting, self._served)
             self._served = id(batch.arena)
-            self._before_batch(batch.arena)
             self._compute(batch)
 
     def _compute(self, batch: Batch) -> None:
@@ -194,6 +193,8 @@ class Loop:
                 tokens = sum(len(job.wish.tokens) for job in jobs if isinstance(job.wish, Compute))
                 returns = any(isinstance(wish, Restore | Receive | Adopt) for _, wish in wishing)
                 batch.arena.make_way(tokens, batch.standing, returns=returns)
+                if tokens:
+                    self._before_computing(batch.arena)
                 outcomes = batch.arena.compute([wish for _, wish in wishing], batch.standing)
             except Exception as error:  # noqa: BLE001 - the backend's fault is its jobs' fault, not the loop's
                 outcomes = [error] * len(wishing)

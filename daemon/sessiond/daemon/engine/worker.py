@@ -124,8 +124,8 @@ class Worker:
             self._outbox.flush_due()
 
     def _breathe(self, arena: Arena) -> None:
-        """Before a batch that takes all processors: let daemon and client take what they were told."""
-        if arena.settings.num_threads >= cores():
+        """Before a batch that may take all processors: let daemon and client take what they were told."""
+        if max(arena.settings.num_threads, arena.settings.num_threads_batch) >= cores():
             time.sleep(self._outbox.breath())
 
     def _after_turn(self) -> None:
