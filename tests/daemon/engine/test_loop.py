@@ -41,8 +41,8 @@ class Place:
         model = load(f"scripted-kv:max_sequences={max_sequences}{flag}")
         self.context = Watched(kv_context(model, num_ctx=num_ctx, num_batch=32, num_ubatch=4))
         self.arena = KvArena(model, self.context.as_context(), MemoryTier(tier))
-        self.about_to_compute: list[Arena] = []
-        self.loop = Driven(Loop(before_computing=self.about_to_compute.append))
+        self.about_to_compute: list[tuple[Arena, int]] = []
+        self.loop = Driven(Loop(before_computing=lambda *what: self.about_to_compute.append(what)))
         for branch in branches:
             self.arena.open(branch)
 
@@ -155,7 +155,7 @@ def test_what_stands_beside_leaves_before_a_branch_comes_back(monkeypatch: pytes
     assert place.arena.shed()
     assert [place.arena.residence(branch) for branch in held] == [(8, 20), (28, 0)]
     computed = len(place.context.batches)
-    assert place.about_to_compute == [place.arena] * computed != []
+    assert [arena for arena, _tokens in place.about_to_compute] == [place.arena] * computed != []
     place.advance("one", held["one"])
     assert [place.arena.residence(branch) for branch in held] == [(28, 0), (8, 20)]
     assert len(place.about_to_compute) == len(place.context.batches) == computed, "nothing was to compute"

@@ -86,6 +86,27 @@ def test_what_comes_slowly_does_not_wait(desk: Desk) -> None:
     assert desk.heard() == [piece(7, 1), piece(7, 2)]
 
 
+def test_how_far_a_job_is_waits_for_what_is_told_next(desk: Desk) -> None:
+    desk.outbox.defer(wire.Progress(7, 1, 2))
+    desk.outbox.flush_due()
+    assert desk.heard() == []
+    desk.outbox.keep(piece(7, 1))
+    desk.outbox.flush_due()
+    assert desk.heard() == [wire.Progress(7, 1, 2), piece(7, 1)]
+
+
+def test_it_does_not_wait_long(desk: Desk) -> None:
+    desk.now += 10 * TOGETHER_S  # nothing was told for a while
+    desk.outbox.defer(wire.Progress(7, 1, 2))
+    desk.now += TOGETHER_S / 2
+    desk.outbox.defer(wire.Progress(7, 2, 2))
+    desk.outbox.flush_due()
+    assert desk.heard() == []
+    desk.now += TOGETHER_S / 2
+    desk.outbox.flush_due()
+    assert desk.heard() == [wire.Progress(7, 1, 2), wire.Progress(7, 2, 2)]
+
+
 def test_nothing_waits_where_the_engine_rests(desk: Desk) -> None:
     desk.outbox.send(piece(7, 1))
     desk.outbox.add(piece(7, 2))
@@ -120,17 +141,17 @@ def test_who_hung_up_is_noticed(desk: Desk) -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["add", "keep", "due", "flush", "wait"]), st.integers(1, 3)), max_size=60
+        st.tuples(st.sampled_from(["add", "keep", "defer", "due", "flush", "wait"]), st.integers(1, 3)),
+        max_size=60,
     )
 )
 def test_nothing_is_lost_and_each_answer_keeps_its_order(acts: list[tuple[str, int]]) -> None:
     desk = Desk()
     told: dict[int, list[int]] = {1: [], 2: [], 3: []}
     for number, (act, command) in enumerate(acts):
-        if act in {"add", "keep"}:
+        if act in {"add", "keep", "defer"}:
             told[command].append(number)
-            made = wire.Piece(command, f"{number},", [number])
-            desk.outbox.add(made) if act == "add" else desk.outbox.keep(made)
+            getattr(desk.outbox, act)(wire.Piece(command, f"{number},", [number]))
         elif act == "wait":
             desk.now += TOGETHER_S / 2
         else:

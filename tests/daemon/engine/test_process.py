@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import signal
 import socket
 import time
@@ -18,6 +19,8 @@ from sessiond.adapters.base import ContextSettings, ModelSettings, Sampling
 from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.engine import Engine, Generation
 from sessiond.daemon.engine.process import EngineDied, EngineFailed, EngineProcess
+from sessiond.daemon.engine.threads import FEW
+from sessiond.daemon.machine import cores
 
 
 @pytest_asyncio.fixture
@@ -53,6 +56,70 @@ async def test_a_model_answers(process: EngineProcess) -> None:
     assert isinstance(events[-1], wire.Generated)
     assert wire.unpack_tokens(events[-1].tokens) == [1] * 10 + tokens
     await engine.close("it")
+
+
+@pytest.mark.parametrize("kind", ["", "prompt"])
+async def test_an_answer_tells_each_part_of_the_way_to_it(process: EngineProcess, kind: str) -> None:
+    engine = await _load(process, kind)
+    await engine.open("it", "arena", ContextSettings(num_ubatch=4))
+    await engine.advance("it", [1, 2, 3, 4, 9, 9], lambda *_: None, _held)
+    told: list[tuple[int, int]] = []
+    wish = Generation(Sampling(), 5, legs=(6, 10), borders=(3,))
+    tokens = [1, 2, 3, 4, 5, 6, 7, 7, 7, 7]
+    heard = engine.generate("it", tokens, wish, _held, lambda *at: told.append(at))
+    events = [event async for event in heard]
+    first, second = [event.took for event in events if isinstance(event, wire.Reached)]
+    assert (first.reused, first.restored, first.prefilled) == (4, 0, 2)
+    assert (second.reused, second.restored, second.prefilled) == (6, 0, 4)
+    assert second.queue_ms == 0 <= first.queue_ms, "it waited once"
+    assert isinstance(events[0], wire.Reached) and isinstance(events[1], wire.Reached)
+    answer = [token for event in events if isinstance(event, wire.Piece) for token in event.tokens]
+    assert answer == fresh_answer(tokens, 5)
+    assert (6, 6) in told and told[-1] == (10, 10)
+    assert isinstance(events[-1], wire.Generated)
+    await engine.close("it")
+
+
+async def test_who_is_on_the_way_to_an_answer_waits_as_a_prefill_does(process: EngineProcess) -> None:
+    engine = await _load(process, "step_ms=10")
+    await engine.open("it", "arena", ContextSettings(num_ubatch=2))
+    ranks = list[tuple[int, int]]()
+    wish = Generation(Sampling(), 20, legs=(40,))
+    heard = engine.generate("it", list(range(40)), wish, _held)
+
+    async def watch() -> None:
+        while True:
+            tally = await engine.tally()
+            ranks.append((tally.decodes, tally.prefills))
+
+    watching = asyncio.create_task(watch())
+    events = [event async for event in heard]
+    watching.cancel()
+    kinds = [kind for kind, _ in itertools.groupby(ranks) if kind != (0, 0)]
+    assert kinds == [(0, 1), (1, 0)]
+    assert isinstance(events[0], wire.Reached)
+    await engine.close("it")
+
+
+async def test_what_takes_long_is_told_of_before(process: EngineProcess) -> None:
+    """A scripted step of half a second: its beginning is heard while it goes on."""
+    engine = await _load(process, "step_ms=500")
+    await engine.open("it", "arena", ContextSettings(num_ubatch=512, num_ctx=512))
+    heard: list[tuple[float, int]] = []
+    began = time.monotonic()
+    await engine.advance(
+        "it", [1] * 400, lambda done, _total: heard.append((time.monotonic() - began, done)), _held
+    )
+    (first, none), *_, (last, all_of_it) = heard
+    assert (none, all_of_it) == (0, 400)
+    assert last - first > 0.4
+    await engine.close("it")
+
+
+async def test_on_few_processors_the_threads_of_an_engine_are_bound(process: EngineProcess) -> None:
+    environment = psutil.Process(process.pid).environ()
+    bound = environment.get("OMP_PROC_BIND") == "true"
+    assert bound == (cores() <= FEW) or "OMP_PROC_BIND" in os.environ
 
 
 async def test_nobody_listens_to_a_load_that_is_over(process: EngineProcess) -> None:

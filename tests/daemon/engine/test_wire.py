@@ -105,7 +105,11 @@ _OF: dict[type[Any], st.SearchStrategy[Any]] = {
     wire.Tally: st.builds(wire.Tally, _INT),
     wire.Advance: st.builds(wire.Advance, _INT, _TEXT, _BYTES, _BYTES, _BOOL, st.none() | _FLOAT),
     wire.Generate: st.builds(
-        wire.Generate, _INT, _TEXT, _BYTES, _SAMPLING, _INT, _few(_TEXT), st.none() | _FLOAT
+        wire.Generate,
+        *(_INT, _TEXT, _BYTES, _SAMPLING, _INT, _few(_TEXT), st.none() | _FLOAT, _BOOL),
+        _few(st.tuples(_INT, _INT)),
+        _few(_INT),
+        _BYTES,
     ),
     wire.Logits: st.builds(wire.Logits, _INT, _TEXT, _BYTES),
     wire.Weigh: st.builds(wire.Weigh, _INT, _TEXT, _BYTES, _BYTES, st.none() | _FLOAT),
@@ -143,11 +147,13 @@ _OF: dict[type[Any], st.SearchStrategy[Any]] = {
     wire.Residence: st.builds(wire.Residence, _INT, _TEXT, _INT, _INT),
     wire.ArenaState: st.builds(wire.ArenaState, _INT, _TEXT, _INT, _INT, _BOOL),
 }
+_OF[wire.Reached] = st.builds(wire.Reached, _INT, _OF[wire.Advanced])
 _COMMANDS = [_OF[kind] for kind in wire.AnyCommand.__args__]
 _ANSWERS = [_OF[kind] for kind in wire.Answer.__args__]
 _EVENTS = [
     st.builds(wire.Done, _INT, st.one_of(_ANSWERS)),
-    *(_OF[kind] for kind in (wire.Failed, wire.Progress, wire.Piece, wire.Residence, wire.ArenaState)),
+    *(_OF[kind] for kind in (wire.Failed, wire.Progress, wire.Reached, wire.Piece)),
+    *(_OF[kind] for kind in (wire.Residence, wire.ArenaState)),
 ]
 
 
@@ -156,6 +162,7 @@ def test_every_event_is_tested() -> None:
         wire.Done,
         wire.Failed,
         wire.Progress,
+        wire.Reached,
         wire.Piece,
         wire.Residence,
         wire.ArenaState,

@@ -121,19 +121,33 @@ async def test_what_kills_every_engine_is_not_sent_for_ever(opened: Opener) -> N
         await _ensure(session, "A")
 
 
-async def test_a_death_between_the_parts_of_a_turn_changes_nothing_that_was_told(opened: Opener) -> None:
-    session = await opened(prompt_format="raw")
-    parts = session.complete(_asked("AAAA"), SuffixRequest("xyz"), DecodeRequest(Sampling(), 6), Timings())
-    first = await anext(parts)
-    assert isinstance(first, PrefixStatus)
+@pytest.mark.parametrize(
+    ("stage", "prefix", "suffix"), [("prefix", "A" * 40, "xyz"), ("suffix", "AAAA", "xyz" * 12)]
+)
+async def test_a_death_on_the_way_to_an_answer_changes_nothing_that_was_told(
+    opened: Opener, stage: str, prefix: str, suffix: str
+) -> None:
+    session = await opened(SLOW, prompt_format="raw", context=SMALL_STEPS)
+    parts = list[PrefixStatus | SuffixStatus | Chunk]()
+
+    async def turn() -> None:
+        asked = DecodeRequest(Sampling(), 6)
+        async for part in session.complete(_asked(prefix), SuffixRequest(suffix), asked, Timings()):
+            parts.append(part)
+
+    running = asyncio.create_task(turn())
+    await _busy(session, stage)
+    assert [type(part) for part in parts] == ([PrefixStatus] if stage == "suffix" else [])
     await _kill(session)
-    second = await anext(parts)
-    assert isinstance(second, SuffixStatus) and session.tokens == list(b"AAAAxyz")
-    await _kill(session)
-    chunks = [part async for part in parts]
+    await running
+    first, second, *chunks = parts
+    assert isinstance(first, PrefixStatus) and isinstance(second, SuffixStatus)
     tokens = [token for chunk in chunks if isinstance(chunk, Chunk) for token in chunk.token_ids]
-    assert tokens == fresh_answer(list(b"AAAAxyz"), 6)
-    assert session.tokens == [*b"AAAAxyz", *tokens]
+    assert tokens == fresh_answer([*prefix.encode(), *suffix.encode()], 6)
+    assert session.tokens == [*prefix.encode(), *suffix.encode(), *tokens]
+    # What was computed for the prefix once more belongs to the part that was under way.
+    lost = len(prefix) if stage == "suffix" else 0
+    assert second.prefilled_tokens == len(suffix) + lost
 
 
 # Answers that were cut short.

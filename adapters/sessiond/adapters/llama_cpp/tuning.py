@@ -18,6 +18,9 @@ DEFAULT_GRAIN = 256
 GRAINS = (128, 256, 512)
 """Micro-batches that are worth a measurement."""
 
+_ALLOWED_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""Asked before llama.cpp is loaded: OpenMP may bind the thread that loads it to one of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class CacheType:
@@ -121,13 +124,8 @@ def _needs_one_attention(settings: ContextSettings) -> bool:
 def _thread_counts() -> list[int]:
     """All logical cores, the physical ones, and half of these: another program may need the rest."""
     physical = _physical_cores()
-    return sorted({max(1, physical // 2), physical, _allowed_cores()})
+    return sorted({max(1, physical // 2), physical, _ALLOWED_CORES})
 
 
 def _physical_cores() -> int:
-    allowed = _allowed_cores()
-    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
-
-
-def _allowed_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(_ALLOWED_CORES, psutil.cpu_count(logical=False) or _ALLOWED_CORES))

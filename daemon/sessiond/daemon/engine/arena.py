@@ -28,6 +28,24 @@ class Guessing:
     """Ranges of the tokens before it, from and to, that it is the likeliest to repeat; the foremost first."""
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What is told of how a branch gets to the tokens after which an answer begins."""
+
+    legs: Sequence[int] = ()
+    """After how many of them each part of the way ends."""
+    borders: Sequence[int] = ()
+    """As in `Arena.advance`."""
+    told: Told = lambda _done, _total: None
+    """Hears how far the part is that goes on now."""
+    reached: Callable[[Reuse], object] = lambda _reuse: None
+    """Hears what each part took, when it is done."""
+
+
+STRAIGHT = Way()
+"""Nothing is told of it."""
+
+
 def unheard(_likely: Likely) -> None:
     """A `Scored` for those who did not ask."""
 
@@ -107,9 +125,11 @@ class Arena(Protocol):
         emit: Emit,
         scored: Scored = unheard,
         guessing: Guessing | None = None,
+        way: Way = STRAIGHT,
     ) -> Work[Finish]:
-        """Bring the branch to these tokens, then extend it token by token until `emit`, the model or its grammar ends it. The
-        last token of the answer is computed too, so that all of it is resident. `guessing` may only make it faster.
+        """Bring the branch to these tokens, as `advance` does for each leg of the way, then extend it token by token until
+        `emit`, the model or its grammar ends it. The last token of the answer is computed too, so that all of it is resident.
+        `guessing` may only make it faster.
 
         `scored` hears of each token before `emit` does, if `sampling.logprobs` asks for it. Raises Unsupported for what the
         backend cannot do, and SettingsError on "grammar" for a grammar that is none, or takes more than it may.

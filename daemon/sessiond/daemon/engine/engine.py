@@ -44,6 +44,10 @@ class Generation:
     """Whether tokens may be guessed ahead."""
     named: tuple[tuple[int, int], ...] = ()
     """Ranges of the tokens before it that the answer is the likeliest to repeat."""
+    legs: tuple[int, ...] = ()
+    """After how many of these tokens each part of the way to them ends, of which is told by itself."""
+    borders: tuple[int, ...] = ()
+    """As in `wire.Advance`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,16 @@ Held = Callable[[Sequence[int]], None]
 """Hears what a branch holds after a job on it failed or was cancelled."""
 
 
+Told = Callable[[int, int], None]
+"""Hears tokens done and to do."""
+
+
 Moved = Callable[[int, int], None]
 """Hears how many tokens of a branch are in cells, and how many follow in memory, when others made them move."""
+
+
+def untold(_done: int, _total: int) -> None:
+    """For who does not listen."""
 
 
 class Engine:
@@ -281,7 +293,7 @@ class Engine:
         self,
         branch: str,
         tokens: Sequence[int],
-        told: Callable[[int, int], None],
+        told: Told,
         held: Held,
         *,
         borders: Sequence[int] = (),
@@ -309,9 +321,11 @@ class Engine:
         raise AssertionError("a job ends with Done or an exception")
 
     async def generate(
-        self, branch: str, tokens: Sequence[int], wish: Generation, held: Held
-    ) -> AsyncGenerator[wire.Piece | wire.Generated, None]:
-        """Bring a branch to tokens and go on from there; the last item is Generated."""
+        self, branch: str, tokens: Sequence[int], wish: Generation, held: Held, told: Told = untold
+    ) -> AsyncGenerator[wire.Reached | wire.Piece | wire.Generated, None]:
+        """Bring a branch to tokens and go on from there. There is one Reached for each leg, and the last item is Generated. The
+        rest is as in `advance`.
+        """
         command = wire.Generate(
             self._process.next_id(),
             branch,
@@ -322,10 +336,14 @@ class Engine:
             wish.patience_s,
             wish.guesses,
             list(wish.named),
+            list(wish.legs),
+            wire.pack_tokens(wish.borders),
         )
         async with contextlib.aclosing(self._job(command, held)) as events:
             async for event in events:
-                if isinstance(event, wire.Piece):
+                if isinstance(event, wire.Progress):
+                    told(event.done, event.total)
+                elif isinstance(event, wire.Reached | wire.Piece):
                     yield event
                 elif isinstance(event, wire.Done):
                     assert isinstance(event.answer, wire.Generated)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from sessiond.adapters.base import Likely, Model
 from sessiond.daemon.engine import wire
-from sessiond.daemon.engine.arena import Arena, Guessing
+from sessiond.daemon.engine.arena import Arena, Guessing, Told, Way
 from sessiond.daemon.engine.arenas import Arenas
 from sessiond.daemon.engine.loop import Job
 from sessiond.daemon.engine.outbox import Outbox
@@ -19,10 +20,28 @@ from sessiond.daemon.engine.work import Finish, Reuse, Work
 JobCommand: TypeAlias = wire.Advance | wire.Generate | wire.Logits | wire.Weigh | wire.SaveKv | wire.LoadKv
 
 Tell = Callable[[Any, float, float], wire.Answer]
-"""A result as an answer, given how long the job waited and how long it took, in milliseconds."""
+"""A result as an answer, given how long the job waited and how long it took since, in milliseconds; of what was told of parts of
+it before, neither.
+"""
 
 Failed = Callable[[int, BaseException, list[int] | None], None]
 """Hears of a command that failed, and what its branch has in cells."""
+
+
+@dataclass(slots=True)
+class _Course:
+    """A job while it runs, as what it does sees it."""
+
+    arrived: float = field(default_factory=time.monotonic)
+    job: Job = field(init=False)
+    _since: float = 0.0
+    """When its last part ended; 0 before any did."""
+
+    def part(self) -> tuple[float, float]:
+        """A part of it is done: for how many milliseconds it waited before, and how many the part took."""
+        begun, self._since = self._since, time.monotonic()
+        waited = 0.0 if begun else self.job.began - self.arrived
+        return waited * 1e3, (self._since - (begun or self.job.began)) * 1e3
 
 
 class JobMaker:
@@ -37,28 +56,28 @@ class JobMaker:
         """The job of a command. Raises BackendError for an unknown branch."""
         arena = self._arenas.of(command.branch)
         tokens = wire.unpack_tokens(command.tokens)
-        work, rank, tell = self._work(command, arena, tokens)
-        arrived = time.monotonic()
+        course = _Course()
+        work, rank, tell = self._work(command, arena, tokens, course)
 
         def done(result: Any) -> None:
-            ended = time.monotonic()
-            answer = tell(result, (job.began - arrived) * 1e3, (ended - job.began) * 1e3)
-            self._outbox.keep(wire.Done(command.id, answer))
+            self._outbox.keep(wire.Done(command.id, tell(result, *course.part())))
 
         def failure(error: BaseException) -> None:
             resident, _in_memory = arena.residence(command.branch)
             failed(command.id, error, arena.tokens(command.branch)[:resident])
 
-        due_at = _due(command, arena, tokens, arrived)
-        job = Job(command.id, command.branch, arena, rank, work, done, failure, due=due_at)
-        return job
+        due_at = _due(command, arena, tokens, course.arrived)
+        course.job = Job(command.id, command.branch, arena, rank, work, done, failure, due=due_at)
+        return course.job
 
-    def _work(self, command: JobCommand, arena: Arena, tokens: list[int]) -> tuple[Work[Any], Rank, Tell]:
+    def _work(
+        self, command: JobCommand, arena: Arena, tokens: list[int], course: _Course
+    ) -> tuple[Work[Any], Rank, Tell]:
         match command:
             case wire.Advance():
                 return self._advance(command, arena, tokens)
             case wire.Generate():
-                return self._generation(command, arena, tokens)
+                return self._generation(command, arena, tokens, course)
             case wire.Logits():
                 return (
                     arena.logits(command.branch, tokens),
@@ -83,26 +102,28 @@ class JobMaker:
     def _advance(
         self, command: wire.Advance, arena: Arena, tokens: list[int]
     ) -> tuple[Work[Reuse], Rank, Tell]:
-        def told(done: int, total: int) -> None:
-            self._outbox.keep(wire.Progress(command.id, done, total))
-
-        def advanced(reuse: Reuse, queue_ms: float, work_ms: float) -> wire.Answer:
-            return wire.Advanced(
-                reuse.reused,
-                reuse.restored,
-                reuse.prefilled,
-                reuse.source,
-                queue_ms,
-                reuse.restore_ms,
-                max(0.0, work_ms - reuse.restore_ms),
-            )
-
         borders = wire.unpack_tokens(command.borders)
         rank = Rank.KEEP_HOT if command.background else Rank.PREFILL
-        return arena.advance(command.branch, tokens, told, borders), rank, advanced
+        return arena.advance(command.branch, tokens, self._told(command.id), borders), rank, _advanced
+
+    def _told(self, command_id: int) -> Told:
+        return lambda done, total: self._outbox.defer(wire.Progress(command_id, done, total))
+
+    def _way(self, command: wire.Generate, course: _Course) -> Way:
+        """Until its last leg is done, who waits for the answer waits as for any prefill."""
+        left = len(command.legs)
+
+        def reached(reuse: Reuse) -> None:
+            nonlocal left
+            left -= 1
+            self._outbox.defer(wire.Reached(command.id, _advanced(reuse, *course.part())))
+            if not left:
+                course.job.rank = Rank.DECODE
+
+        return Way(command.legs, wire.unpack_tokens(command.borders), self._told(command.id), reached)
 
     def _generation(
-        self, command: wire.Generate, arena: Arena, tokens: list[int]
+        self, command: wire.Generate, arena: Arena, tokens: list[int], course: _Course
     ) -> tuple[Work[Finish], Rank, Tell]:
         assembler = TextAssembler(command.stop)
         generated: list[int] = []
@@ -135,9 +156,10 @@ class JobMaker:
 
         guessing = Guessing(command.named) if command.guesses else None
         work = arena.generate(
-            *(command.branch, tokens, command.sampling, command.max_tokens, emit, scored, guessing)
+            *(command.branch, tokens, command.sampling, command.max_tokens, emit, scored, guessing),
+            self._way(command, course),
         )
-        return work, Rank.DECODE, finished
+        return work, Rank.PREFILL if command.legs else Rank.DECODE, finished
 
     def _weighing(
         self, command: wire.Weigh, arena: Arena, tokens: list[int]
@@ -156,6 +178,18 @@ class JobMaker:
             wire.Score(token, piece, logprob) for (token, logprob), piece in zip(told, pieces, strict=True)
         )
         return wire.Scores(taken, top)
+
+
+def _advanced(reuse: Reuse, queue_ms: float, work_ms: float) -> wire.Advanced:
+    return wire.Advanced(
+        reuse.reused,
+        reuse.restored,
+        reuse.prefilled,
+        reuse.source,
+        queue_ms,
+        reuse.restore_ms,
+        max(0.0, work_ms - reuse.restore_ms),
+    )
 
 
 def _due(command: JobCommand, arena: Arena, tokens: Sequence[int], arrived: float) -> float:

@@ -18,7 +18,7 @@ from sessiond.adapters.base import (
 )
 from sessiond.daemon.engine import carried
 from sessiond.daemon.engine.answer import Answer, Wanted, row_after
-from sessiond.daemon.engine.arena import Emit, Guessing, Scored, Told, unheard
+from sessiond.daemon.engine.arena import STRAIGHT, Emit, Guessing, Scored, Told, Way, unheard
 from sessiond.daemon.engine.disk.keys import unpack
 from sessiond.daemon.engine.disk_link import DiskLink, WriteBehind
 from sessiond.daemon.engine.integrity import check_tree
@@ -132,11 +132,14 @@ class KvArena:
         emit: Emit,
         scored: Scored = unheard,
         guessing: Guessing | None = None,
+        way: Way = STRAIGHT,
     ) -> Work[Finish]:
         """See `Arena.generate`. Where a sequence cannot be cut, nothing is guessed: what was wrong could not be dropped."""
         target = list(tokens)
         sampler = self._model.new_sampler(sampling)
         try:
+            for end in way.legs:
+                way.reached((yield from self.advance(branch, target[:end], way.told, way.borders)))
             yield from self._reach.to(branch, target, stops=self._reach.stops((), len(target)))
             sampler.prime(tokens[-(sampling.repeat_last_n or DEFAULT_LAST_N) :])
             wanted = Wanted(sampling, max_tokens, emit, scored, guessing if self._cuts else None)

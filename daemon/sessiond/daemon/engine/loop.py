@@ -58,13 +58,13 @@ class Loop:
         after_turn: Callable[[], None] = lambda: None,
         on_idle: Callable[[], float | None] = lambda: None,
         say: Callable[[bool], None] = lambda _rests: None,
-        before_computing: Callable[[Arena], None] = lambda _arena: None,
+        before_computing: Callable[[Arena, int], None] = lambda _arena, _tokens: None,
     ) -> None:
         self._after_turn = after_turn
         self._say = say
         """Called when all jobs have said what the last batch made them say, and with whether the loop rests now."""
         self._before_computing = before_computing
-        """Called before each batch in which tokens are computed, with whose it is."""
+        """Called before each batch in which tokens are computed, with whose it is, and how many there are to compute."""
         self._on_idle = on_idle
         """Called when there is nothing to do; answers after how many seconds to call again, if that goes on."""
         self._lock = threading.Condition()
@@ -194,7 +194,7 @@ class Loop:
                 returns = any(isinstance(wish, Restore | Receive | Adopt) for _, wish in wishing)
                 batch.arena.make_way(tokens, batch.standing, returns=returns)
                 if tokens:
-                    self._before_computing(batch.arena)
+                    self._before_computing(batch.arena, tokens)
                 outcomes = batch.arena.compute([wish for _, wish in wishing], batch.standing)
             except Exception as error:  # noqa: BLE001 - the backend's fault is its jobs' fault, not the loop's
                 outcomes = [error] * len(wishing)

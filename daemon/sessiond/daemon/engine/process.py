@@ -19,6 +19,7 @@ import structlog
 
 from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.overheard import Overheard
+from sessiond.daemon.engine.threads import engine_environment
 
 log = structlog.get_logger(__name__)
 
@@ -139,6 +140,7 @@ class EngineProcess:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.PIPE,
+                    env=engine_environment(),
                 )
         except BaseException:
             ours.close()

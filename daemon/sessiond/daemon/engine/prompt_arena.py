@@ -14,7 +14,7 @@ from sessiond.adapters.base import (
     Sampling,
     Unsupported,
 )
-from sessiond.daemon.engine.arena import Emit, Guessing, Scored, Told, unheard
+from sessiond.daemon.engine.arena import STRAIGHT, Emit, Guessing, Scored, Told, Way, unheard
 from sessiond.daemon.engine.rates import Rates
 from sessiond.daemon.engine.work import Batchable, Finish, Reuse, Taken, Waited, Work
 
@@ -100,10 +100,13 @@ class PromptArena:
         emit: Emit,
         scored: Scored = unheard,
         guessing: Guessing | None = None,
+        way: Way = STRAIGHT,
     ) -> Work[Finish]:
         """See `Arena.generate`. Such a backend guesses by itself, if it does. None tells how likely a token was, or follows a grammar."""
         if sampling.grammar or sampling.logprobs:
             raise Unsupported("grammar" if sampling.grammar else "logprobs")
+        for end in way.legs:
+            way.reached((yield from self.advance(branch, tokens[:end], way.told, way.borders)))
         plan = self._plans[branch] = list(tokens)
         self._warm_plans.discard(branch)
         answer = self._context.answer(list(tokens), sampling, max_tokens)

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 from sessiond.daemon.engine import wire
-from sessiond.daemon.engine.engine import Generation
+from sessiond.daemon.engine.engine import Generation, untold
 from sessiond.daemon.engine.process import EngineFailed
 from sessiond.daemon.functions.body import Body
 from sessiond.daemon.sessions.branch import Branch
@@ -34,9 +34,10 @@ async def call(
     branch = Branch(body.home, f"call-{secrets.token_hex(8)}", keeps=len(body.tokens))
     try:
         async with branch.turn():
-            jobs = branch.generate(target, wish, lambda _held: None, timings.patience)
+            jobs = branch.generate(target, wish, untold, lambda _held: None, timings.patience)
             async with contextlib.aclosing(jobs) as pieces:
                 async for piece in pieces:
+                    assert not isinstance(piece, wire.Reached), "it has no legs"
                     yield _chunk(piece, sampling.seed, timings)
     except EngineFailed as failed:
         overflow = ContextOverflow("suffix", len(body.tokens), len(target) - len(body.tokens), body.num_ctx)

@@ -16,7 +16,7 @@ from typing import TypeVar
 import structlog
 
 from sessiond.daemon.engine import wire
-from sessiond.daemon.engine.engine import Engine, Generation, Held, Moved
+from sessiond.daemon.engine.engine import Engine, Generation, Held, Moved, Told
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
 from sessiond.daemon.engine.seat import AGAIN
 from sessiond.daemon.sessions.home import Home
@@ -135,7 +135,7 @@ class Branch:
     async def advance(
         self,
         tokens: Sequence[int],
-        told: Callable[[int, int], None],
+        told: Told,
         held: Held,
         borders: Sequence[int],
         patience: Patience,
@@ -148,19 +148,24 @@ class Branch:
         )
 
     async def generate(
-        self, tokens: Sequence[int], wish: Generation, held: Held, patience: Patience
-    ) -> AsyncGenerator[wire.Piece | wire.Generated, None]:
-        """As `Engine.generate`, within a turn. Raises EngineDied once something was told: to tell it again would be wrong
-        where sampling came out otherwise.
+        self, tokens: Sequence[int], wish: Generation, told: Told, held: Held, patience: Patience
+    ) -> AsyncGenerator[wire.Reached | wire.Piece | wire.Generated, None]:
+        """As `Engine.generate`, within a turn; a leg is told once, however often it is gone. Raises EngineDied once something of
+        the answer was told: to tell it again would be wrong where sampling came out otherwise.
         """
         begun = False
         while True:
             try:
                 engine = await self._ready()
-                jobs = engine.generate(self.name, tokens, replace(wish, patience_s=patience()), held)
-                async with contextlib.aclosing(jobs) as pieces:
+                wish = replace(wish, patience_s=patience())
+                async with contextlib.aclosing(
+                    engine.generate(self.name, tokens, wish, held, told)
+                ) as pieces:
                     async for piece in pieces:
-                        begun = True
+                        if isinstance(piece, wire.Reached):
+                            wish = replace(wish, legs=wish.legs[1:])
+                        else:
+                            begun = True
                         yield piece
             except EngineDied as died:
                 if begun:

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from sessiond.adapters.base import Sampling
 from sessiond.daemon.engine import wire
@@ -32,18 +33,21 @@ from sessiond.daemon.sessions.failures import in_words
 from sessiond.daemon.sessions.home import Home
 from sessiond.daemon.sessions.manifest import Identity
 from sessiond.daemon.sessions.miss import Miss, explain_miss
-from sessiond.daemon.sessions.named import named, words_of
+from sessiond.daemon.sessions.named import Ranges, named, words_of
 from sessiond.daemon.sessions.plans import Addition, Plans
 from sessiond.daemon.sessions.prefix import Prefix, empty_prefix
 from sessiond.daemon.sessions.residency import Residency
 from sessiond.daemon.sessions.sources import PrefixRequest, Sources
 from sessiond.daemon.sessions.spares import Spares
 from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Summary, Timings
-from sessiond.daemon.sessions.suffix import SuffixRequest
+from sessiond.daemon.sessions.suffix import Suffix, SuffixRequest
 from sessiond.daemon.sessions.turn import Turns
 from sessiond.daemon.sessions.unstable import Instability
+from sessiond.daemon.sessions.way import AnyLeg, Leg, Way
 from sessiond.daemon.sessions.workspaces import HotKey, Workspace
 from sessiond.v1.errors import ContextOverflow, SessionClosed, SessionFatal
+
+T = TypeVar("T", PrefixStatus, SuffixStatus)
 
 MAX_SEED = (1 << 32) - 2
 """The backend keeps the last 32-bit number for "random"."""
@@ -259,21 +263,24 @@ class Session:
     async def ensure_prefix(self, request: PrefixRequest, timings: Timings) -> PrefixStatus:
         """Bring the prefix to the asked one; whatever stood after the old one leaves the session."""
         async with self._turn("prefix"):
-            status = await self._move_to(await self._plans.prefix(request, timings), timings)
-            self._stands_by(request)
-            return status
+            new = await self._plans.prefix(request, timings)
+            return await self._go(self._to_prefix(request, new), timings)
 
     async def prefill_suffix(self, request: SuffixRequest, timings: Timings) -> SuffixStatus:
         """Add a suffix after all that the session is, or after its prefix."""
         async with self._turn("suffix"):
             addition = await self._plans.suffix(request, self._content.prefix, self._content, timings)
-            return await self._add(request, addition, timings)
+            return await self._go(self._to_suffix(request, addition), timings)
 
     async def decode(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:
         """A turn of its own: see `_answer`."""
-        async with self._turn("decode"), contextlib.aclosing(self._answer(request, timings)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        async with self._turn("decode"):
+            likely = named(self._content.prefix.manifest.segments, self._asked)
+            parts = self._answer(self._content, likely, request, timings)
+            async with contextlib.aclosing(parts) as chunks:
+                async for chunk in chunks:
+                    assert isinstance(chunk, Chunk), "it has no legs"
+                    yield chunk
 
     async def complete(
         self,
@@ -289,13 +296,14 @@ class Session:
             standing = self._content if prefix is None else None
             addition = await self._plans.suffix(suffix, new, standing, timings, request.max_tokens)
             self._plans.check_room(len(addition.base) + len(addition.suffix.tokens), request.max_tokens)
-            if prefix is not None:
-                yield await self._move_to(new, timings)
-                self._stands_by(prefix)
-            yield await self._add(suffix, addition, timings)
-            async with contextlib.aclosing(self._answer(request, timings)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            first = () if prefix is None else (self._to_prefix(prefix, new),)
+            last = self._to_suffix(suffix, addition)
+            after = Content(new).with_tokens(last.tokens, addition.suffix.roles)
+            likely = named(new.manifest.segments, words_of(suffix))
+            parts = self._answer(after, likely, request, timings, *first, last)
+            async with contextlib.aclosing(parts) as told:
+                async for part in told:
+                    yield part
 
     @contextlib.asynccontextmanager
     async def _turn(self, stage: str) -> AsyncGenerator[None, None]:
@@ -331,22 +339,30 @@ class Session:
 
     # Parts of turns.
 
-    async def _move_to(self, new: Prefix, timings: Timings) -> PrefixStatus:
-        """Bring the prefix to this one; whatever stood after the old one leaves the session."""
-        borders = [segment.token_end for segment in new.manifest.segments]
-        advanced = await self._advance("prefix", new.tokens, timings, borders)
+    def _to_prefix(self, request: PrefixRequest, new: Prefix) -> Leg[PrefixStatus]:
+        """To this prefix, which was asked for so; whatever stood after the old one leaves the session."""
+        borders = tuple(segment.token_end for segment in new.manifest.segments)
+
+        def arrive(took: wire.Advanced) -> PrefixStatus:
+            status = self._at_prefix(new, took)
+            self._stands_by(request)
+            return status
+
+        return Leg("prefix", new.tokens, arrive, borders)
+
+    def _at_prefix(self, new: Prefix, took: wire.Advanced) -> PrefixStatus:
         old, before = self._content.prefix, self.tokens
         dropped = len(before) - common(before, new.tokens)
         self._content, self._asked = Content.of(new, self.config.prompt_format), frozenset()
         self._residency = Residency.of(len(new.tokens))
-        miss = explain_miss(old, new, advanced.reused + advanced.restored, advanced.prefilled)
+        miss = explain_miss(old, new, took.reused + took.restored, took.prefilled)
         self._miss = self._instability.heard(miss, old, new)
         if self._miss is not None and old.tokens:
             self.events.tell(Invalidated(self._miss))
         return PrefixStatus(
-            reused_tokens=advanced.reused,
-            restored_tokens=advanced.restored,
-            prefilled_tokens=advanced.prefilled,
+            reused_tokens=took.reused,
+            restored_tokens=took.restored,
+            prefilled_tokens=took.prefilled,
             dropped_tokens=dropped,
             prefix_tokens=len(new.tokens),
             resident_tokens=self.resident_tokens,
@@ -354,7 +370,7 @@ class Session:
             stable_byte_hash=new.manifest.stable_byte_hash,
             stable_token_hash=new.stable_token_hash,
             manifest_digest=new.manifest.digest,
-            reuse_source=advanced.source,
+            reuse_source=took.source,
         )
 
     def _stands_by(self, request: PrefixRequest) -> None:
@@ -371,17 +387,25 @@ class Session:
         else:
             self.workspace.unfollow(self.id)
 
-    async def _add(self, request: SuffixRequest, addition: Addition, timings: Timings) -> SuffixStatus:
-        """Add a suffix after its base."""
-        suffix, target = addition.suffix, addition.base + addition.suffix.tokens
-        advanced = await self._advance("suffix", target, timings)
+    def _to_suffix(self, request: SuffixRequest, addition: Addition) -> Leg[SuffixStatus]:
+        """To a suffix after its base."""
+        target = addition.base + addition.suffix.tokens
+
+        def arrive(took: wire.Advanced) -> SuffixStatus:
+            return self._at_suffix(request, addition.suffix, target, took)
+
+        return Leg("suffix", target, arrive)
+
+    def _at_suffix(
+        self, request: SuffixRequest, suffix: Suffix, target: list[int], took: wire.Advanced
+    ) -> SuffixStatus:
         self._content = self._content.with_tokens(target, suffix.roles)
         self._asked = words_of(request)
         self._residency = Residency.of(len(target))
         return SuffixStatus(
             suffix_tokens=len(suffix.tokens),
-            reused_tokens=max(0, len(suffix.tokens) - advanced.prefilled),
-            prefilled_tokens=advanced.prefilled,
+            reused_tokens=max(0, len(suffix.tokens) - took.prefilled),
+            prefilled_tokens=took.prefilled,
             prefix_tokens=self.prefix_tokens,
             resident_tokens=self.resident_tokens,
             available_tokens=self._num_ctx - self.resident_tokens,
@@ -390,51 +414,72 @@ class Session:
             fim_after_bytes=len(suffix.fim_after.encode()),
         )
 
-    async def _answer(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:
-        """Generate after all that the session is. What was generated becomes part of it."""
+    async def _go(self, leg: Leg[T], timings: Timings) -> T:
+        """Go a leg by itself."""
         self._turns.check_open()
-        before = self._content
+        self._turns.note(leg.stage, 0, len(leg.tokens))
+        took = await self.branch.advance(
+            leg.tokens,
+            lambda done, total: self._got_on(leg.stage, done, total),
+            self._held,
+            leg.borders,
+            timings.patience,
+        )
+        timings.add(took)
+        return leg.arrive(took)
+
+    def _got_on(self, stage: str, done: int, total: int) -> None:
+        self._turns.note(stage, done, total)
+        self.events.tell(PrefillProgressed(stage, done, total))
+
+    async def _answer(
+        self, before: Content, likely: Ranges, request: DecodeRequest, timings: Timings, *legs: AnyLeg
+    ) -> AsyncGenerator[PrefixStatus | SuffixStatus | Chunk, None]:
+        """Go all legs, which end at `before`, and generate after it, as one job: nobody has to be woken up between them. What was
+        generated becomes part of the session. `likely` are ranges of its tokens that the answer may repeat.
+        """
+        self._turns.check_open()
         self._plans.check_room(before.size, request.max_tokens)
         most = request.max_tokens or self._num_ctx - before.size
-        sampling, stop = self._resolved(request.sampling), request.stop
-        likely = named(before.prefix.manifest.segments, self._asked) if request.guesses else ()
-        wish = Generation(sampling, most, stop, guesses=request.guesses, named=likely)
-        self._turns.note("decode", 0, most)
+        sampling = self._resolved(request.sampling)
+        way = Way(legs, most, lambda stage, total: self._turns.note(stage, 0, total))
+        wish = Generation(
+            *(sampling, most, request.stop),
+            guesses=request.guesses,
+            named=likely if request.guesses else (),
+            legs=way.ends,
+            borders=way.borders,
+        )
         sent: list[int] = []
-        jobs = self.branch.generate(before.tokens, wish, self._held, timings.patience)
+        jobs = self.branch.generate(
+            before.tokens,
+            wish,
+            lambda done, total: self._got_on(way.stage, done, total),
+            self._held,
+            timings.patience,
+        )
         try:
             async with contextlib.aclosing(jobs) as pieces:
                 async for piece in pieces:
                     self._turns.check_open()
-                    if isinstance(piece, wire.Generated):
-                        self._residency = Residency.of(before.size + len(sent))
-                        timings.decode_ms += piece.decode_ms
-                        yield Chunk("", (), Summary.of(piece, sampling.seed))
-                        return
-                    if not sent:
-                        timings.first_token_ms = timings.since_arrival()
-                    sent += piece.tokens
-                    # What the client was sent is part of the session, also where a cancel comes before its KV.
-                    self._content = before.answered(sent)
-                    self._turns.note("decode", len(sent), most)
-                    yield Chunk(piece.text, tuple(piece.tokens), scores=tuple(piece.scores))
+                    match piece:
+                        case wire.Reached():
+                            timings.add(piece.took)
+                            yield way.arrive(piece.took)
+                        case wire.Piece():
+                            if not sent:
+                                timings.first_token_ms = timings.since_arrival()
+                            sent += piece.tokens
+                            # What the client was sent is part of the session, also where a cancel comes before its KV.
+                            self._content = before.answered(sent)
+                            self._turns.note("decode", len(sent), most)
+                            yield Chunk(piece.text, tuple(piece.tokens), scores=tuple(piece.scores))
+                        case wire.Generated():
+                            self._residency = Residency.of(before.size + len(sent))
+                            timings.decode_ms += piece.decode_ms
+                            yield Chunk("", (), Summary.of(piece, sampling.seed))
         finally:
             self._residency = self._residency.within(self._content.size)
-
-    async def _advance(
-        self, stage: str, tokens: Sequence[int], timings: Timings, borders: Sequence[int] = ()
-    ) -> wire.Advanced:
-        def told(done: int, total: int) -> None:
-            self._turns.note(stage, done, total)
-            self.events.tell(PrefillProgressed(stage, done, total))
-
-        self._turns.check_open()
-        self._turns.note(stage, 0, len(tokens))
-        advanced = await self.branch.advance(tokens, told, self._held, borders, timings.patience)
-        timings.queue_ms += advanced.queue_ms
-        timings.prefill_ms += advanced.prefill_ms
-        timings.restore_ms += advanced.restore_ms
-        return advanced
 
     def _moved(self, resident: int, in_memory: int) -> None:
         """KV of this session's branch moved without a job of its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from sessiond.daemon.engine.wire import Generated, Scores
+from sessiond.daemon.engine.wire import Advanced, Generated, Scores
 from sessiond.daemon.sessions.edit_cost import EditCost
 from sessiond.daemon.sessions.manifest import Manifest
 from sessiond.daemon.sessions.miss import Miss
@@ -30,6 +30,12 @@ class Timings:
     def patience(self) -> float | None:
         """Seconds until the client gives up; None if it does not say."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def add(self, took: Advanced) -> None:
+        """A job, or a part of one, brought a branch to its tokens."""
+        self.queue_ms += took.queue_ms
+        self.prefill_ms += took.prefill_ms
+        self.restore_ms += took.restore_ms
 
     def since_arrival(self) -> float:
         """Milliseconds since the request came."""

@@ -127,7 +127,9 @@ class Advance(Command, frozen=True, tag=True):
 
 
 class Generate(Command, frozen=True, tag=True):
-    """Bring a branch to tokens and go on from there. Answered by Piece, then Done with Generated."""
+    """Bring a branch to tokens and go on from there. Answered by Progress and Reached for each of `legs`, then Piece, then Done
+    with Generated.
+    """
 
     branch: str
     tokens: bytes
@@ -139,6 +141,10 @@ class Generate(Command, frozen=True, tag=True):
     """Whether tokens may be guessed ahead."""
     named: list[tuple[int, int]] = []
     """Ranges of the tokens that the answer is the likeliest to repeat."""
+    legs: list[int] = []
+    """After how many of the tokens each part of the way to them ends."""
+    borders: bytes = b""
+    """As in Advance."""
 
 
 class Logits(Command, frozen=True, tag=True):

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from sessiond.daemon.engine.wire.answers import Answer
+from sessiond.daemon.engine.wire.answers import Advanced, Answer
 
 
 class Event(msgspec.Struct, frozen=True, tag=True):
@@ -39,6 +39,12 @@ class Progress(Event, frozen=True, tag=True):
 
     done: int
     total: int
+
+
+class Reached(Event, frozen=True, tag=True):
+    """A part of the way to an answer is done."""
+
+    took: Advanced
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -85,7 +91,7 @@ class ArenaState(Event, frozen=True, tag=True):
     """Its last branch was closed."""
 
 
-AnyEvent: TypeAlias = Done | Failed | Progress | Piece | Residence | ArenaState
+AnyEvent: TypeAlias = Done | Failed | Progress | Reached | Piece | Residence | ArenaState
 
 UNASKED = 0
 """The `id` of an event that answers no command."""
