@@ -5,8 +5,7 @@
 
 The prefix is a workspace of that many tokens, read anew at every turn; nothing of it changes. Each question is another
 one, of so many tokens; 0 asks the same one again. In turn with it the floor computes the same tokens: a bare loop over
-llama.cpp. The stages are told apart where the client sees them (when the prefix's status comes, when the suffix's does)
-and by the timings that the daemon gives.
+llama.cpp. The stages are told apart by the timings that the daemon gives.
 
 Prints one JSON object with the medians, and a table on standard error. Run it on a machine that does nothing else.
 """
@@ -19,12 +18,13 @@ import signal
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from benchmark.floor import Floor
 from benchmark.load import OtherLoad
 from benchmark.ours import Ours
-from benchmark.sides import Work
+from benchmark.sides import SETTLE_S, Work
 from benchmark.texts import Texts
 from benchmark.turns import ROOM, Turn
 from benchmark.versions import Versions
@@ -37,9 +37,8 @@ WARM_UP = 3
 STAGES = {
     "there": "from the client's call to the daemon's clock, and from the first token's departure back",
     "workspace": "the files are looked through, and prefix and question put together",
-    "prefix": "the engine looks how much of the prefix stands",
-    "suffix": "the question is computed",
-    "token": "the first token is decoded, chosen and sent",
+    "way": "the engine looks how much of the prefix and the question stands, and computes the rest",
+    "token": "a question that stands: its last token again; the first token is chosen; the job comes there and the token back",
 }
 
 
@@ -80,6 +79,7 @@ def _measured(ours: Ours, floor: Floor, asked: argparse.Namespace) -> tuple[list
         question = versions.question(asked.suffix, version) if asked.suffix else same
         row = dict[str, float]()
         for side in (ours, floor) if number % 2 else (floor, ours):
+            time.sleep(SETTLE_S)
             if isinstance(side, Floor):
                 row["floor"] = side.turn(0, version, question, ANSWER).first_token_ms
             else:
@@ -91,14 +91,13 @@ def _measured(ours: Ours, floor: Floor, asked: argparse.Namespace) -> tuple[list
 def stages(turn: Turn) -> dict[str, float]:
     """A turn in parts that add up to it."""
     whole = turn.first_token_ms
-    until = [(at - turn.begun) * 1e3 for at in (turn.prefix_at, turn.suffix_at)]
-    there, workspace = whole - turn.timings.first_token_ms, turn.timings.tokenize_ms
+    told = turn.timings
+    way = told.queue_ms + told.restore_ms + told.prefill_ms
     return {
-        "there": there,
-        "workspace": workspace,
-        "prefix": until[0] - there - workspace,
-        "suffix": until[1] - until[0],
-        "token": whole - until[1],
+        "there": whole - told.first_token_ms,
+        "workspace": told.tokenize_ms,
+        "way": way,
+        "token": told.first_token_ms - told.tokenize_ms - way,
         "turn": whole,
     }
 

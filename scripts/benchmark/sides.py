@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -12,6 +13,11 @@ from benchmark.texts import Piece
 from benchmark.took import Took
 from benchmark.versions import Version
 from sessiond.v1.config_pb2 import FLASH_ATTN_ON, Config
+
+SETTLE_S = 0.02
+"""After that nothing of one side is at work any more when the next one is timed: threads that have just computed spin for some
+milliseconds, and would take a processor from it.
+"""
 
 Role = Literal["ours", "floor", "peer"]
 
@@ -143,4 +149,5 @@ def perform(side: Side, event: Event) -> Took:
     side.rest()
     if event.keep:
         side.keep()
+    time.sleep(SETTLE_S)
     return msgspec.structs.replace(took, ready_ms=ready_ms)

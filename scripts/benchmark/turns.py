@@ -32,9 +32,6 @@ class Turn:
     begun: float
     prefix: PrefixStatus = field(default_factory=PrefixStatus)
     suffix: SuffixStatus = field(default_factory=SuffixStatus)
-    prefix_at: float = 0.0
-    suffix_at: float = 0.0
-    """When the word came that prefix and suffix are there."""
     stamps: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
     """When chunks came, and with how many tokens."""
     timings: Timings = field(default_factory=Timings)
@@ -87,9 +84,9 @@ def complete(session: Session, suffix: str, config: DecodeConfig, prefix: Prefix
     turn = Turn(time.perf_counter())
     for event in session.complete(suffix, mode="replace", prefix=prefix, config=config, timeout=TURN_SECONDS):
         if event.HasField("prefix_status"):
-            turn.prefix, turn.prefix_at = event.prefix_status, time.perf_counter()
+            turn.prefix = event.prefix_status
         elif event.HasField("suffix_status"):
-            turn.suffix, turn.suffix_at = event.suffix_status, time.perf_counter()
+            turn.suffix = event.suffix_status
         else:
             turn.take(event.chunk)
     return turn

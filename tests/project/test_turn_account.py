@@ -17,12 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_stages_add_up_to_the_turn() -> None:
-    turn = Turn(begun=10.0, prefix_at=10.005, suffix_at=10.009, stamps=[(10.030, 1)])
-    turn.timings = Timings(first_token_ms=28.0, tokenize_ms=2.0)
-    told = stages(turn)
-    assert told == pytest.approx(
-        {"there": 2.0, "workspace": 2.0, "prefix": 1.0, "suffix": 4.0, "token": 21.0, "turn": 30.0}
+    turn = Turn(begun=10.0, stamps=[(10.030, 1)])
+    turn.timings = Timings(
+        first_token_ms=28.0, tokenize_ms=2.0, queue_ms=1.0, restore_ms=4.0, prefill_ms=12.0
     )
+    told = stages(turn)
+    assert told == pytest.approx({"there": 2.0, "workspace": 2.0, "way": 17.0, "token": 9.0, "turn": 30.0})
     assert sum(told[stage] for stage in STAGES) == pytest.approx(told["turn"])
 
 
