@@ -171,6 +171,9 @@ def test_news_leaves_a_breath_and_tokens_do_not(desk: Desk) -> None:
     desk.outbox.flush()
     assert desk.outbox.breath() == 0
     desk.outbox.send(DONE)
+    assert desk.outbox.breath() == 0, "whoever waited for it asks for more"
+    desk.outbox.keep(DONE)
+    desk.outbox.flush_due()
     assert desk.outbox.breath() == pytest.approx(BREATH_S)
     desk.outbox.flush()  # there is nothing more to tell
     desk.now += BREATH_S / 2

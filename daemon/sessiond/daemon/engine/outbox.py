@@ -45,7 +45,7 @@ class Outbox:
         self._due = math.inf
         """When what is to be told has waited long enough, by the clock."""
         self._heard = 0.0
-        """When more than tokens was told last."""
+        """When more than tokens was told last, by the loop."""
 
     def keep(self, event: wire.AnyEvent) -> None:
         """Tell this with whatever is told next, at the latest at the next `flush_due`."""
@@ -80,9 +80,11 @@ class Outbox:
                 self._due = -math.inf
 
     def send(self, event: wire.AnyEvent) -> None:
-        """Tell this now, after all that was kept."""
+        """Tell this now, after all that was kept. It leaves no breath: it is what daemon or client go on from, and when they ask for
+        more they have heard it.
+        """
         self.keep(event)
-        self.flush()
+        self._flush()
 
     def flush_due(self) -> None:
         """Tell what there is, unless all of it may wait still."""
@@ -91,24 +93,27 @@ class Outbox:
 
     def flush(self) -> None:
         """Tell all."""
+        if self._flush():
+            self._heard = self._flushed
+
+    def _flush(self) -> bool:
+        """Tell all; whether that was more than tokens."""
         with self._lock:
             heard = bool(self._kept)
             self._settle()
             data, self._kept, self._due = self._kept, bytearray(), math.inf
             if not data:
-                return
+                return False
             self._flushed = self._clock()
-            if heard:
-                self._heard = self._flushed
             try:
                 self._channel.sendall(data)
             except OSError:
                 self._lost()
+            return heard
 
     def breath(self) -> float:
         """For how many seconds those who were told something just now should have the processors still."""
-        with self._lock:
-            return max(0.0, self._heard + BREATH_S - self._clock())
+        return max(0.0, self._heard + BREATH_S - self._clock())
 
     def _settle(self) -> None:
         """What waited for more waits no longer. Under the lock."""
