@@ -12,7 +12,7 @@ from tests.daemon.engine.watched import Watched
 from sessiond.adapters.base import BackendError, NoRoom, Sampling
 from sessiond.daemon.engine.arena import Arena
 from sessiond.daemon.engine.kv_arena import KvArena
-from sessiond.daemon.engine.loop import Cancelled, Loop
+from sessiond.daemon.engine.loop import LONG_S, Cancelled, Loop
 from sessiond.daemon.engine.memory_tier import MemoryTier
 from sessiond.daemon.engine.rates import Rates
 from sessiond.daemon.engine.schedule import Rank
@@ -41,8 +41,8 @@ class Place:
         model = load(f"scripted-kv:max_sequences={max_sequences}{flag}")
         self.context = Watched(kv_context(model, num_ctx=num_ctx, num_batch=32, num_ubatch=4))
         self.arena = KvArena(model, self.context.as_context(), MemoryTier(tier))
-        self.about_to_compute: list[tuple[Arena, int]] = []
-        self.loop = Driven(Loop(before_computing=lambda *what: self.about_to_compute.append(what)))
+        self.about_to_compute: list[Arena] = []
+        self.loop = Driven(Loop(before_computing=self.about_to_compute.append))
         for branch in branches:
             self.arena.open(branch)
 
@@ -155,11 +155,21 @@ def test_what_stands_beside_leaves_before_a_branch_comes_back(monkeypatch: pytes
     assert place.arena.shed()
     assert [place.arena.residence(branch) for branch in held] == [(8, 20), (28, 0)]
     computed = len(place.context.batches)
-    assert [arena for arena, _tokens in place.about_to_compute] == [place.arena] * computed != []
+    assert place.about_to_compute == [place.arena] * computed != []
     place.advance("one", held["one"])
     assert [place.arena.residence(branch) for branch in held] == [(28, 0), (8, 20)]
     assert len(place.about_to_compute) == len(place.context.batches) == computed, "nothing was to compute"
     place.arena.check_integrity()
+
+
+def test_what_may_wait_is_told_before_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Rates, "seconds", lambda _rates, tokens: LONG_S * tokens / 3)
+    place, told = Place("it"), list[bool]()
+    place.loop = Driven(Loop(say=told.append))
+    place.advance("it", [1] * 10)
+    assert place.context.batches == [4, 4, 2]
+    # A command came, which may take long; then two batches that do, and one that does not.
+    assert told[:4] == [True, True, True, False]
 
 
 def test_without_memory_what_a_branch_holds_is_not_taken() -> None:

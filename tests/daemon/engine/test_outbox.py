@@ -170,6 +170,9 @@ def test_news_leaves_a_breath_and_tokens_do_not(desk: Desk) -> None:
     desk.outbox.add(piece(1, 5))
     desk.outbox.flush()
     assert desk.outbox.breath() == 0
+    desk.outbox.defer(wire.Progress(7, 1, 2))
+    desk.outbox.flush()
+    assert desk.outbox.breath() == 0, "nobody waits for that"
     desk.outbox.send(DONE)
     assert desk.outbox.breath() == 0, "whoever waited for it asks for more"
     desk.outbox.keep(DONE)

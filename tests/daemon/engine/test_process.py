@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-import os
 import signal
 import socket
 import time
@@ -19,8 +19,7 @@ from sessiond.adapters.base import ContextSettings, ModelSettings, Sampling
 from sessiond.daemon.engine import wire
 from sessiond.daemon.engine.engine import Engine, Generation
 from sessiond.daemon.engine.process import EngineDied, EngineFailed, EngineProcess
-from sessiond.daemon.engine.threads import FEW
-from sessiond.daemon.machine import cores
+from sessiond.daemon.engine.threads import engine_environment
 
 
 @pytest_asyncio.fixture
@@ -80,6 +79,19 @@ async def test_an_answer_tells_each_part_of_the_way_to_it(process: EngineProcess
     await engine.close("it")
 
 
+async def test_a_cancel_that_comes_too_late_leaves_what_was_said(process: EngineProcess) -> None:
+    engine = await _load(process)
+    await engine.open("it", "arena", ContextSettings(num_ubatch=4))
+    left: list[list[int]] = []
+    wish = Generation(Sampling(), 5, legs=(3,))
+    heard = engine.generate("it", [1, 2, 3, 4], wish, lambda held: left.append(list(held)))
+    async with contextlib.aclosing(heard) as events:
+        assert isinstance(await anext(events), wire.Reached)
+        await asyncio.sleep(0.3)  # all of the answer has come
+    assert left == [[1, 2, 3, 4, *fresh_answer([1, 2, 3, 4], 5)]]
+    await engine.close("it")
+
+
 async def test_who_is_on_the_way_to_an_answer_waits_as_a_prefill_does(process: EngineProcess) -> None:
     engine = await _load(process, "step_ms=10")
     await engine.open("it", "arena", ContextSettings(num_ubatch=2))
@@ -116,10 +128,11 @@ async def test_what_takes_long_is_told_of_before(process: EngineProcess) -> None
     await engine.close("it")
 
 
-async def test_on_few_processors_the_threads_of_an_engine_are_bound(process: EngineProcess) -> None:
-    environment = psutil.Process(process.pid).environ()
-    bound = environment.get("OMP_PROC_BIND") == "true"
-    assert bound == (cores() <= FEW) or "OMP_PROC_BIND" in os.environ
+async def test_an_engine_has_the_environment_that_it_is_to_have(process: EngineProcess) -> None:
+    told = psutil.Process(process.pid).environ()
+    assert {name: value for name, value in told.items() if "OMP_" in name} == {
+        name: value for name, value in engine_environment().items() if "OMP_" in name
+    }
 
 
 async def test_nobody_listens_to_a_load_that_is_over(process: EngineProcess) -> None:

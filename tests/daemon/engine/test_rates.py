@@ -33,6 +33,15 @@ def test_what_says_nothing_of_bulk_work_does_not_count() -> None:
     assert rates.tokens_a_second == guess
 
 
+def test_a_small_batch_is_judged_by_small_ones() -> None:
+    rates = Rates()
+    rates.computed(1000, 1.0)
+    assert rates.seconds(1) >= 1.0, "rather too much than too little, where none was seen"
+    rates.step.took(1, 0.3)
+    assert rates.seconds(1) == pytest.approx(0.3)
+    assert rates.seconds(1000) == pytest.approx(1.0)
+
+
 def test_restoring_pays_where_it_is_faster() -> None:
     rates = Rates()
     rates.computed(1000, 1.0)

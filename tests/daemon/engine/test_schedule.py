@@ -51,6 +51,15 @@ def test_every_answer_gets_its_token_and_prefill_the_rest_by_due_time() -> None:
     assert batch.standing == ["b5", "b3", "b2", "b4", "b1"]
 
 
+def test_a_batch_says_how_long_it_takes() -> None:
+    arena = _arena(num_batch=512, num_ubatch=200, rate=1000.0)
+    batch = next_batch([_job(1, arena, Rank.PREFILL, 10_000), _job(2, arena, Rank.PREFILL, 5)], _NONE)
+    assert sum(_sizes(batch).values()) == 200
+    assert batch.seconds == pytest.approx(0.2)
+    back = Waiting(1, "b1", arena, Rank.PREFILL, 0.0, Restore("b1", [1]))
+    assert next_batch([back], _NONE).seconds == 0
+
+
 def test_an_answer_that_has_much_to_compute_first_waits_as_a_prefill_does() -> None:
     arena = _arena(num_ubatch=16)
     jobs = [_job(1, arena, Rank.DECODE, 100, at=9), _job(2, arena, Rank.PREFILL, 100, at=3)]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from sessiond.adapters.base import BackendError, Held, NoRoom, Sampler, Sampling
 from sessiond.daemon.engine.arena import Emit, Guessing, Scored, unheard
+from sessiond.daemon.engine.beginnings import Beginnings
 from sessiond.daemon.engine.guesses import Guesses
 from sessiond.daemon.engine.reach import Reach
 from sessiond.daemon.engine.rows import Rows, Tail
@@ -39,6 +40,7 @@ class Answer:
 
     reach: Reach
     rows: Rows
+    beginnings: Beginnings
     cost: StepCost
     end_tokens: frozenset[int]
     branch: str
@@ -51,11 +53,13 @@ class Answer:
     accepted: int = 0
     """Of these, how many were right."""
     left: int = field(init=False)
+    start: int = field(init=False)
+    """How many tokens stand before it."""
     _alone: bool = False
     """Whether the last token has to be computed by itself: with guesses behind it, it told nothing."""
 
     def __post_init__(self) -> None:
-        self.left = self.wanted.max_tokens
+        self.left, self.start = self.wanted.max_tokens, len(self.target)
 
     def said(self) -> Work[Finish]:
         """All of it. The last token is computed too, so that all of it is resident."""
@@ -63,7 +67,7 @@ class Answer:
         if self.wanted.guessing is not None and self.left > 1:
             self.guesses = Guesses(self.target, self.wanted.guessing.named)
         while finish is None:
-            run = yield from row_after(self.reach, self.rows, self.branch, self.target)
+            run = yield from self._row()
             spot = self.reach.tree.spot(self.branch)
             finish = self._choose(run)
             self._alone = False
@@ -72,6 +76,20 @@ class Answer:
                 spot = self.reach.tree.spot(self.branch)
             yield from self.reach.to(self.branch, self.target, since=spot)
         return Finish(finish.reason, finish.stop_string, self.drafted, self.accepted)
+
+    def _row(self) -> Work[int | Held]:
+        """The logits by which the next token is chosen. Nothing is computed for the first one where somebody has had an answer after
+        the same tokens.
+        """
+        is_first = len(self.target) == self.start
+        if is_first and self.rows.run_before(self.reach.tree.spot(self.branch)) is None:
+            found = self.beginnings.find(self.target)
+            if found is not None:
+                return found
+        run = yield from row_after(self.reach, self.rows, self.branch, self.target)
+        if is_first:
+            self.beginnings.keep(self.target, self.reach.tree.cells.context.logits(run))
+        return run
 
     def _choose(self, run: int | Held, back: int = 0) -> Finish | None:
         """Choose the next token by those logits, and tell it. How the answer ends with it, if it does."""
@@ -100,7 +118,7 @@ class Answer:
         """What is likely to follow the last token, which is not computed yet; none where that would not pay."""
         if self.guesses is None or self.sampler.ended:
             return []
-        return self.guesses.next(self.left - 1, self.cost, self.rows.runs - 1)
+        return self.guesses.next(self.left - 1, self.cost, max(0, self.rows.runs - 1))
 
     def _check(self, guess: Sequence[int]) -> Work[Finish | None]:
         """Compute the last token and guesses behind it in one batch, and choose as many tokens as these were right, and one

@@ -29,21 +29,21 @@ class Guessing:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """What is told of how a branch gets to the tokens after which an answer begins."""
+class Legs:
+    """The parts of a branch's way to the tokens after which an answer begins, and who is told of them."""
 
-    legs: Sequence[int] = ()
-    """After how many of them each part of the way ends."""
+    ends: Sequence[int] = ()
+    """After how many of these tokens each of them ends."""
     borders: Sequence[int] = ()
     """As in `Arena.advance`."""
     told: Told = lambda _done, _total: None
-    """Hears how far the part is that goes on now."""
+    """Hears how far the one is that is under way."""
     reached: Callable[[Reuse], object] = lambda _reuse: None
-    """Hears what each part took, when it is done."""
+    """Hears what each took, when it is done."""
 
 
-STRAIGHT = Way()
-"""Nothing is told of it."""
+NO_LEGS = Legs()
+"""Nothing is told of the way."""
 
 
 def unheard(_likely: Likely) -> None:
@@ -125,9 +125,9 @@ class Arena(Protocol):
         emit: Emit,
         scored: Scored = unheard,
         guessing: Guessing | None = None,
-        way: Way = STRAIGHT,
+        legs: Legs = NO_LEGS,
     ) -> Work[Finish]:
-        """Bring the branch to these tokens, as `advance` does for each leg of the way, then extend it token by token until
+        """Bring the branch to these tokens, as `advance` does for each of the legs, then extend it token by token until
         `emit`, the model or its grammar ends it. The last token of the answer is computed too, so that all of it is resident.
         `guessing` may only make it faster.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sessiond.adapters.base import ContextSettings, ModelFacts, ModelSettings, Sampling
 from sessiond.daemon.engine import wire
-from sessiond.daemon.engine.process import EngineFailed, EngineProcess
+from sessiond.daemon.engine.process import Call, EngineDied, EngineFailed, EngineProcess
 
 CACHED_TOKENS = 1 << 22
 """Tokens of texts that are kept, so that an unchanged segment is not tokenized again (16 MiB)."""
@@ -197,7 +197,7 @@ class Engine:
             if call.over:
                 call.forget()
             else:
-                await asyncio.shield(asyncio.create_task(call.end_early()))
+                await asyncio.shield(asyncio.create_task(_left(call, b"")))
 
     async def framing(self, prompt_format: str, roles: Sequence[str]) -> Framing:
         """The tokens around messages of these roles."""
@@ -418,5 +418,15 @@ class Engine:
                 call.forget()
             else:
                 # Shielded: a second cancel must not leave a job behind that still works on the branch.
-                left = await asyncio.shield(asyncio.create_task(call.end_early()))
-                held(left or [])
+                held(await asyncio.shield(asyncio.create_task(_left(call, command.tokens))))
+
+
+async def _left(call: Call, target: bytes) -> list[int]:
+    """End a job early; what its branch holds then. A cancel may come when the branch is at its target already."""
+    try:
+        answer = await call.end_early()
+    except EngineFailed as failed:
+        return failed.held
+    except EngineDied:
+        return []
+    return wire.unpack_tokens(answer.tokens if isinstance(answer, wire.Generated) else target)

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 from sessiond.adapters.base import Likely, Model
 from sessiond.daemon.engine import wire
-from sessiond.daemon.engine.arena import Arena, Guessing, Told, Way
+from sessiond.daemon.engine.arena import Arena, Guessing, Legs, Told
 from sessiond.daemon.engine.arenas import Arenas
-from sessiond.daemon.engine.loop import Job
+from sessiond.daemon.engine.loop import LONG_S, Job
 from sessiond.daemon.engine.outbox import Outbox
 from sessiond.daemon.engine.schedule import Rank, due
 from sessiond.daemon.engine.text import TextAssembler
@@ -29,19 +29,19 @@ Failed = Callable[[int, BaseException, list[int] | None], None]
 
 
 @dataclass(slots=True)
-class _Course:
-    """A job while it runs, as what it does sees it."""
+class _Timed:
+    """A job and its clock."""
 
     arrived: float = field(default_factory=time.monotonic)
     job: Job = field(init=False)
-    _since: float = 0.0
+    _lapped: float = 0.0
     """When its last part ended; 0 before any did."""
 
-    def part(self) -> tuple[float, float]:
+    def lap(self) -> tuple[float, float]:
         """A part of it is done: for how many milliseconds it waited before, and how many the part took."""
-        begun, self._since = self._since, time.monotonic()
-        waited = 0.0 if begun else self.job.began - self.arrived
-        return waited * 1e3, (self._since - (begun or self.job.began)) * 1e3
+        before, self._lapped = self._lapped, time.monotonic()
+        waited = 0.0 if before else self.job.began - self.arrived
+        return waited * 1e3, (self._lapped - (before or self.job.began)) * 1e3
 
 
 class JobMaker:
@@ -56,28 +56,28 @@ class JobMaker:
         """The job of a command. Raises BackendError for an unknown branch."""
         arena = self._arenas.of(command.branch)
         tokens = wire.unpack_tokens(command.tokens)
-        course = _Course()
-        work, rank, tell = self._work(command, arena, tokens, course)
+        timed = _Timed()
+        work, rank, tell = self._work(command, arena, tokens, timed)
 
         def done(result: Any) -> None:
-            self._outbox.keep(wire.Done(command.id, tell(result, *course.part())))
+            self._outbox.keep(wire.Done(command.id, tell(result, *timed.lap())))
 
         def failure(error: BaseException) -> None:
             resident, _in_memory = arena.residence(command.branch)
             failed(command.id, error, arena.tokens(command.branch)[:resident])
 
-        due_at = _due(command, arena, tokens, course.arrived)
-        course.job = Job(command.id, command.branch, arena, rank, work, done, failure, due=due_at)
-        return course.job
+        due_at = _due(command, arena, tokens, timed.arrived)
+        timed.job = Job(command.id, command.branch, arena, rank, work, done, failure, due=due_at)
+        return timed.job
 
     def _work(
-        self, command: JobCommand, arena: Arena, tokens: list[int], course: _Course
+        self, command: JobCommand, arena: Arena, tokens: list[int], timed: _Timed
     ) -> tuple[Work[Any], Rank, Tell]:
         match command:
             case wire.Advance():
                 return self._advance(command, arena, tokens)
             case wire.Generate():
-                return self._generation(command, arena, tokens, course)
+                return self._generation(command, arena, tokens, timed)
             case wire.Logits():
                 return (
                     arena.logits(command.branch, tokens),
@@ -109,21 +109,23 @@ class JobMaker:
     def _told(self, command_id: int) -> Told:
         return lambda done, total: self._outbox.defer(wire.Progress(command_id, done, total))
 
-    def _way(self, command: wire.Generate, course: _Course) -> Way:
-        """Until its last leg is done, who waits for the answer waits as for any prefill."""
+    def _legs(self, command: wire.Generate, timed: _Timed) -> Legs:
+        """Until the last one is done, who waits for the answer waits as for any prefill."""
         left = len(command.legs)
 
         def reached(reuse: Reuse) -> None:
             nonlocal left
             left -= 1
-            self._outbox.defer(wire.Reached(command.id, _advanced(reuse, *course.part())))
+            queue_ms, work_ms = timed.lap()
+            tell = self._outbox.keep if work_ms > LONG_S * 1e3 else self._outbox.defer
+            tell(wire.Reached(command.id, _advanced(reuse, queue_ms, work_ms)))
             if not left:
-                course.job.rank = Rank.DECODE
+                timed.job.rank = Rank.DECODE
 
-        return Way(command.legs, wire.unpack_tokens(command.borders), self._told(command.id), reached)
+        return Legs(command.legs, wire.unpack_tokens(command.borders), self._told(command.id), reached)
 
     def _generation(
-        self, command: wire.Generate, arena: Arena, tokens: list[int], course: _Course
+        self, command: wire.Generate, arena: Arena, tokens: list[int], timed: _Timed
     ) -> tuple[Work[Finish], Rank, Tell]:
         assembler = TextAssembler(command.stop)
         generated: list[int] = []
@@ -157,7 +159,7 @@ class JobMaker:
         guessing = Guessing(command.named) if command.guesses else None
         work = arena.generate(
             *(command.branch, tokens, command.sampling, command.max_tokens, emit, scored, guessing),
-            self._way(command, course),
+            self._legs(command, timed),
         )
         return work, Rank.PREFILL if command.legs else Rank.DECODE, finished
 

@@ -18,7 +18,8 @@ from sessiond.adapters.base import (
 )
 from sessiond.daemon.engine import carried
 from sessiond.daemon.engine.answer import Answer, Wanted, row_after
-from sessiond.daemon.engine.arena import STRAIGHT, Emit, Guessing, Scored, Told, Way, unheard
+from sessiond.daemon.engine.arena import NO_LEGS, Emit, Guessing, Legs, Scored, Told, unheard
+from sessiond.daemon.engine.beginnings import Beginnings
 from sessiond.daemon.engine.disk.keys import unpack
 from sessiond.daemon.engine.disk_link import DiskLink, WriteBehind
 from sessiond.daemon.engine.integrity import check_tree
@@ -67,6 +68,7 @@ class KvArena:
         self._reach = Reach(self._tree, context, self.rates, self._disk, cuts=self._cuts)
         self._end_tokens = model.facts.vocab.end_tokens
         self._rows = Rows()
+        self._beginnings = Beginnings()
 
     def _new_tree(self) -> TokenTree:
         tree = TokenTree(self._context, self._tier, self.rates.restoring_pays, cuts=self._cuts)
@@ -132,19 +134,19 @@ class KvArena:
         emit: Emit,
         scored: Scored = unheard,
         guessing: Guessing | None = None,
-        way: Way = STRAIGHT,
+        legs: Legs = NO_LEGS,
     ) -> Work[Finish]:
         """See `Arena.generate`. Where a sequence cannot be cut, nothing is guessed: what was wrong could not be dropped."""
         target = list(tokens)
         sampler = self._model.new_sampler(sampling)
         try:
-            for end in way.legs:
-                way.reached((yield from self.advance(branch, target[:end], way.told, way.borders)))
+            for end in legs.ends:
+                legs.reached((yield from self.advance(branch, target[:end], legs.told, legs.borders)))
             yield from self._reach.to(branch, target, stops=self._reach.stops((), len(target)))
             sampler.prime(tokens[-(sampling.repeat_last_n or DEFAULT_LAST_N) :])
             wanted = Wanted(sampling, max_tokens, emit, scored, guessing if self._cuts else None)
             answer = Answer(
-                *(self._reach, self._rows, self.rates.step, self._end_tokens),
+                *(self._reach, self._rows, self._beginnings, self.rates.step, self._end_tokens),
                 *(branch, target, wanted, sampler),
             )
             return (yield from answer.said())
@@ -365,6 +367,7 @@ class KvArena:
             self._disk.settle()
         old = self._tree
         self._rows.forget()
+        self._beginnings.forget()
         old.forget_memory()
         if self._again is not None:
             self._context.close()

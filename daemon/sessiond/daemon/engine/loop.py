@@ -22,6 +22,8 @@ class Cancelled(Exception):
     """Thrown into a job that somebody cancelled."""
 
 
+LONG_S = 0.25
+"""A batch that takes longer is told of before: so much later nobody sees how far a job is."""
 IDLE_S = 0.25
 """Without anything to do for so long, the loop is idle."""
 
@@ -57,14 +59,16 @@ class Loop:
         self,
         after_turn: Callable[[], None] = lambda: None,
         on_idle: Callable[[], float | None] = lambda: None,
-        say: Callable[[bool], None] = lambda _rests: None,
-        before_computing: Callable[[Arena, int], None] = lambda _arena, _tokens: None,
+        say: Callable[[bool], None] = lambda _all: None,
+        before_computing: Callable[[Arena], None] = lambda _arena: None,
     ) -> None:
         self._after_turn = after_turn
         self._say = say
-        """Called when all jobs have said what the last batch made them say, and with whether the loop rests now."""
+        """Called when all jobs have said what the last batch made them say, and with whether to tell all of it now: what may wait
+        for more would wait long.
+        """
         self._before_computing = before_computing
-        """Called before each batch in which tokens are computed, with whose it is, and how many there are to compute."""
+        """Called before each batch in which tokens are computed, with whose it is."""
         self._on_idle = on_idle
         """Called when there is nothing to do; answers after how many seconds to call again, if that goes on."""
         self._lock = threading.Condition()
@@ -162,6 +166,8 @@ class Loop:
 
     def turn(self) -> None:
         """Take in what came, resume who waits, compute one batch."""
+        if self._calls:
+            self._say(True)  # some take long: a new context, a text to embed
         for _ in range(len(self._calls)):  # one that is put off is called in the next turn
             self._calls.popleft()()
         for job in list(self._jobs.values()):
@@ -174,9 +180,9 @@ class Loop:
             for job in self._jobs.values()
             if job.wish is not None and not isinstance(job.wish, Fetch)
         ]
-        self._say(False)
-        if waiting:
-            batch = next_batch(waiting, self._served)
+        batch = next_batch(waiting, self._served) if waiting else None
+        self._say(batch is not None and batch.seconds > LONG_S)
+        if batch is not None:
             self._served = id(batch.arena)
             self._compute(batch)
 
@@ -194,7 +200,7 @@ class Loop:
                 returns = any(isinstance(wish, Restore | Receive | Adopt) for _, wish in wishing)
                 batch.arena.make_way(tokens, batch.standing, returns=returns)
                 if tokens:
-                    self._before_computing(batch.arena, tokens)
+                    self._before_computing(batch.arena)
                 outcomes = batch.arena.compute([wish for _, wish in wishing], batch.standing)
             except Exception as error:  # noqa: BLE001 - the backend's fault is its jobs' fault, not the loop's
                 outcomes = [error] * len(wishing)

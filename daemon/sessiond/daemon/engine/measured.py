@@ -26,7 +26,7 @@ from sessiond.daemon.machine import cores
 
 log = structlog.get_logger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Of the files and of the way of measuring: another one is measured anew."""
 MAX_FILE = 1 << 20
 """Bytes. A longer file is none of ours."""

@@ -84,19 +84,18 @@ class Call:
         self.over = isinstance(event, wire.Done)
         return event
 
-    async def end_early(self) -> list[int] | None:
-        """Cancel the command and wait until it is over; what its branch holds then, if it says so."""
+    async def end_early(self) -> wire.Answer:
+        """Cancel the command and wait until it is over; its answer, if it was done before the cancel came. Else it raises as
+        `next`.
+        """
         self._process.cancel(self._id)
         try:
-            while not self.over:
-                await self.next()
-        except EngineFailed as failed:
-            return failed.held
-        except EngineDied:
-            return None
+            while True:
+                event = await self.next()
+                if isinstance(event, wire.Done):
+                    return event.answer
         finally:
             self.forget()
-        return None
 
     def forget(self) -> None:
         """Stop listening."""

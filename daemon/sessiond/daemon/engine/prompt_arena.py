@@ -14,7 +14,7 @@ from sessiond.adapters.base import (
     Sampling,
     Unsupported,
 )
-from sessiond.daemon.engine.arena import STRAIGHT, Emit, Guessing, Scored, Told, Way, unheard
+from sessiond.daemon.engine.arena import NO_LEGS, Emit, Guessing, Legs, Scored, Told, unheard
 from sessiond.daemon.engine.rates import Rates
 from sessiond.daemon.engine.work import Batchable, Finish, Reuse, Taken, Waited, Work
 
@@ -100,13 +100,14 @@ class PromptArena:
         emit: Emit,
         scored: Scored = unheard,
         guessing: Guessing | None = None,
-        way: Way = STRAIGHT,
+        legs: Legs = NO_LEGS,
     ) -> Work[Finish]:
         """See `Arena.generate`. Such a backend guesses by itself, if it does. None tells how likely a token was, or follows a grammar."""
         if sampling.grammar or sampling.logprobs:
             raise Unsupported("grammar" if sampling.grammar else "logprobs")
-        for end in way.legs:
-            way.reached((yield from self.advance(branch, tokens[:end], way.told, way.borders)))
+        for end in legs.ends:
+            legs.reached((yield from self.advance(branch, tokens[:end], legs.told, legs.borders)))
+            yield Waited()  # others have waited for that long enough
         plan = self._plans[branch] = list(tokens)
         self._warm_plans.discard(branch)
         answer = self._context.answer(list(tokens), sampling, max_tokens)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sessiond.daemon.engine.step_cost import StepCost
+from sessiond.daemon.engine.step_cost import LARGEST, StepCost
 
 _WEIGHT = 0.2
 """Of the newest measurement in a running mean."""
@@ -40,6 +40,11 @@ class Rates:
     def tokens_a_second(self) -> float:
         """Of prefill."""
         return self._compute or _TOKENS_A_SECOND
+
+    def seconds(self, tokens: int) -> float:
+        """What a batch of so many tokens takes, probably; rather too much as long as no small one was seen."""
+        bulk = tokens / self.tokens_a_second
+        return max(bulk, self.step.seconds(tokens)) if tokens <= LARGEST else bulk
 
     def computed(self, tokens: int, seconds: float) -> None:
         """A batch of so many tokens took so long."""

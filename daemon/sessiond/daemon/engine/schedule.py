@@ -58,6 +58,12 @@ class Batch:
     standing: list[str]
     """The branches of all jobs over that arena, in the same order."""
 
+    @property
+    def seconds(self) -> float:
+        """What computing it takes, probably."""
+        tokens = sum(len(wish.tokens) for wish in self.wishes.values() if isinstance(wish, Compute))
+        return self.arena.rates.seconds(tokens) if tokens else 0.0
+
 
 def due(arrived: float, deadline: float | None, seconds: float) -> float:
     """When a job of so many seconds' work should be done: fixed when it comes, so that nobody waits for ever behind

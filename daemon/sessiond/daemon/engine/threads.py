@@ -16,12 +16,15 @@ FEW = 2
 """Processors, all of which a batch takes. With more there is an idle one for who is woken up."""
 _BOUND = {
     "OMP_PROC_BIND": "true",
-    "OMP_PLACES": "cores",
+    "OMP_PLACES": "threads",
     "GOMP_SPINCOUNT": "20000",  # half a millisecond: between the steps of one batch they wait for less
 }
+_TUNED = ("OMP_", "GOMP_", "KMP_")
+"""How the names of the variables begin by which people tune an OpenMP library."""
 
 
 def engine_environment(ours: Mapping[str, str] = os.environ, processors: int | None = None) -> dict[str, str]:
-    """The environment of an engine, given the daemon's own: what somebody has set there stands."""
+    """The environment of an engine, given the daemon's own. Who has tuned OpenMP is left alone."""
     few = (cores() if processors is None else processors) <= FEW
-    return {**(_BOUND if few else {}), **ours}
+    tuned = any(name.startswith(_TUNED) for name in ours)
+    return {**(_BOUND if few and not tuned else {}), **ours}

@@ -48,16 +48,13 @@ entries are looked through in 0.2 s with an index and 0.4 s without, mostly whil
 a folder that is locked still, or a disk that hangs, is not waited for longer.
 """
 
-LONG_S = 0.1
-"""What may be told with what comes next is told before a batch that takes longer: nobody sees a status that comes so much later."""
-
 
 class Worker:
     """One engine. `serve` returns when the daemon hangs up."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._loop = Loop(self._after_turn, self._idle, self._say, self._before_computing)
+        self._loop = Loop(self._after_turn, self._idle, self._say, self._breathe)
         self._outbox = Outbox(channel, self._loop.stop)
         self._side = ThreadPoolExecutor(1, "side")
         self._renderer = Renderer()  # of the side thread
@@ -121,18 +118,14 @@ class Worker:
         context.close()
         return context.settings
 
-    def _say(self, rests: bool) -> None:
-        if rests:
+    def _say(self, everything: bool) -> None:
+        if everything:
             self._outbox.flush()
         else:
             self._outbox.flush_due()
 
-    def _before_computing(self, arena: Arena, tokens: int) -> None:
-        """Before a batch that may take long, say what else would wait for its end; and before one that may take all processors,
-        let daemon and client take what they were told.
-        """
-        if tokens > arena.rates.tokens_a_second * LONG_S:
-            self._outbox.flush()
+    def _breathe(self, arena: Arena) -> None:
+        """Before a batch that may take all processors: let daemon and client take what they were told."""
         if max(arena.settings.num_threads, arena.settings.num_threads_batch) >= self._cores:
             time.sleep(self._outbox.breath())
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from sessiond.adapters.base import ModelFacts
-from sessiond.daemon.engine.engine import Engine
+from sessiond.daemon.engine.engine import Engine, untold
 from sessiond.daemon.engine.process import EngineFailed
 from sessiond.daemon.engine.seat import Seat
 from sessiond.daemon.functions.definition import Decoding, Definition
@@ -153,7 +153,7 @@ class Body:
 
     async def _bring_up(self, patience: Patience) -> None:
         async with self._branch.turn():
-            await self._branch.advance(self.tokens, _untold, _unheard, (), patience)
+            await self._branch.advance(self.tokens, untold, _unheard, (), patience)
         self._hot_on = self.home.engine
 
     def _moved(self, resident: int, _in_memory: int) -> None:
@@ -173,10 +173,6 @@ class Body:
         """Give back what keeps it hot. Calls that run are not touched."""
         self._closed = True
         await self.leave(self._branch)
-
-
-def _untold(_done: int, _total: int) -> None:
-    """Nobody hears how far it is."""
 
 
 def _unheard(_held: Sequence[int]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TypeAlias
 
 from sessiond.daemon.sessions.manifest import ManifestSegment
 from sessiond.daemon.sessions.suffix import SuffixRequest
@@ -13,8 +12,6 @@ MOST = 8
 """Parts that count, at most. A question that names more names none in particular."""
 MOST_TEXT = 1 << 14
 """Characters of a question that are looked through, from its end."""
-Ranges: TypeAlias = tuple[tuple[int, int], ...]
-"""Of tokens, from and to."""
 _WORD = re.compile(r"[\w./@+-]+")
 
 
@@ -24,7 +21,7 @@ def words_of(request: SuffixRequest) -> frozenset[str]:
     return frozenset(word.strip(".") for word in _WORD.findall(text[-MOST_TEXT:])) - {""}
 
 
-def named(segments: Iterable[ManifestSegment], words: frozenset[str]) -> Ranges:
+def named(segments: Iterable[ManifestSegment], words: frozenset[str]) -> tuple[tuple[int, int], ...]:
     """The token ranges of the segments whose path, or else whose file's name, is one of the words."""
     by_path, by_name = list[tuple[int, int]](), list[tuple[int, int]]()
     for segment in segments if words else ():

@@ -33,7 +33,7 @@ from sessiond.daemon.sessions.failures import in_words
 from sessiond.daemon.sessions.home import Home
 from sessiond.daemon.sessions.manifest import Identity
 from sessiond.daemon.sessions.miss import Miss, explain_miss
-from sessiond.daemon.sessions.named import Ranges, named, words_of
+from sessiond.daemon.sessions.named import named, words_of
 from sessiond.daemon.sessions.plans import Addition, Plans
 from sessiond.daemon.sessions.prefix import Prefix, empty_prefix
 from sessiond.daemon.sessions.residency import Residency
@@ -270,13 +270,12 @@ class Session:
         """Add a suffix after all that the session is, or after its prefix."""
         async with self._turn("suffix"):
             addition = await self._plans.suffix(request, self._content.prefix, self._content, timings)
-            return await self._go(self._to_suffix(request, addition), timings)
+            return await self._go(self._to_suffix(addition, words_of(request)), timings)
 
     async def decode(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:
         """A turn of its own: see `_answer`."""
         async with self._turn("decode"):
-            likely = named(self._content.prefix.manifest.segments, self._asked)
-            parts = self._answer(self._content, likely, request, timings)
+            parts = self._answer(self._content, self._asked, request, timings)
             async with contextlib.aclosing(parts) as chunks:
                 async for chunk in chunks:
                     assert isinstance(chunk, Chunk), "it has no legs"
@@ -295,12 +294,11 @@ class Session:
             new = self._content.prefix if prefix is None else await self._plans.prefix(prefix, timings)
             standing = self._content if prefix is None else None
             addition = await self._plans.suffix(suffix, new, standing, timings, request.max_tokens)
-            self._plans.check_room(len(addition.base) + len(addition.suffix.tokens), request.max_tokens)
             first = () if prefix is None else (self._to_prefix(prefix, new),)
-            last = self._to_suffix(suffix, addition)
+            words = words_of(suffix)
+            last = self._to_suffix(addition, words)
             after = Content(new).with_tokens(last.tokens, addition.suffix.roles)
-            likely = named(new.manifest.segments, words_of(suffix))
-            parts = self._answer(after, likely, request, timings, *first, last)
+            parts = self._answer(after, words, request, timings, *first, last)
             async with contextlib.aclosing(parts) as told:
                 async for part in told:
                     yield part
@@ -387,20 +385,18 @@ class Session:
         else:
             self.workspace.unfollow(self.id)
 
-    def _to_suffix(self, request: SuffixRequest, addition: Addition) -> Leg[SuffixStatus]:
-        """To a suffix after its base."""
+    def _to_suffix(self, addition: Addition, words: frozenset[str]) -> Leg[SuffixStatus]:
+        """To a suffix after its base, which asks by these words."""
         target = addition.base + addition.suffix.tokens
 
         def arrive(took: wire.Advanced) -> SuffixStatus:
-            return self._at_suffix(request, addition.suffix, target, took)
+            self._asked = words
+            return self._at_suffix(addition.suffix, target, took)
 
         return Leg("suffix", target, arrive)
 
-    def _at_suffix(
-        self, request: SuffixRequest, suffix: Suffix, target: list[int], took: wire.Advanced
-    ) -> SuffixStatus:
+    def _at_suffix(self, suffix: Suffix, target: list[int], took: wire.Advanced) -> SuffixStatus:
         self._content = self._content.with_tokens(target, suffix.roles)
-        self._asked = words_of(request)
         self._residency = Residency.of(len(target))
         return SuffixStatus(
             suffix_tokens=len(suffix.tokens),
@@ -433,10 +429,15 @@ class Session:
         self.events.tell(PrefillProgressed(stage, done, total))
 
     async def _answer(
-        self, before: Content, likely: Ranges, request: DecodeRequest, timings: Timings, *legs: AnyLeg
+        self,
+        before: Content,
+        words: frozenset[str],
+        request: DecodeRequest,
+        timings: Timings,
+        *legs: AnyLeg,
     ) -> AsyncGenerator[PrefixStatus | SuffixStatus | Chunk, None]:
         """Go all legs, which end at `before`, and generate after it, as one job: nobody has to be woken up between them. What was
-        generated becomes part of the session. `likely` are ranges of its tokens that the answer may repeat.
+        generated becomes part of the session. `words` are those of the question.
         """
         self._turns.check_open()
         self._plans.check_room(before.size, request.max_tokens)
@@ -446,7 +447,7 @@ class Session:
         wish = Generation(
             *(sampling, most, request.stop),
             guesses=request.guesses,
-            named=likely if request.guesses else (),
+            named=named(before.prefix.manifest.segments, words) if request.guesses else (),
             legs=way.ends,
             borders=way.borders,
         )
@@ -479,7 +480,9 @@ class Session:
                             timings.decode_ms += piece.decode_ms
                             yield Chunk("", (), Summary.of(piece, sampling.seed))
         finally:
-            self._residency = self._residency.within(self._content.size)
+            # What was heard of an engine may be read after its death.
+            dead = self.engine.process.ended is not None
+            self._residency = Residency() if dead else self._residency.within(self._content.size)
 
     def _moved(self, resident: int, in_memory: int) -> None:
         """KV of this session's branch moved without a job of its own."""

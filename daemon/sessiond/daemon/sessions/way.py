@@ -15,7 +15,7 @@ T_co = TypeVar("T_co", bound=PrefixStatus | SuffixStatus, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Leg(Generic[T_co]):
-    """A part that was planned. Until it is gone, the session is what it was."""
+    """A part that was planned. Until it is done, the session is what it was."""
 
     stage: str
     """What the turn is at meanwhile: "prefix" or "suffix"."""
@@ -34,7 +34,7 @@ Entered = Callable[[str, int], object]
 
 
 class Way:
-    """Legs that are gone within one job, and an answer of at most so many tokens behind them."""
+    """Legs that one job goes, and an answer of at most so many tokens behind them."""
 
     def __init__(self, legs: Sequence[AnyLeg], most: int, entered: Entered) -> None:
         self._left = deque(legs)
@@ -50,7 +50,7 @@ class Way:
         return self._left[0].stage if self._left else "decode"
 
     def arrive(self, took: Advanced) -> PrefixStatus | SuffixStatus:
-        """The next leg is gone."""
+        """The leg that was under way is done."""
         status = self._left.popleft().arrive(took)
         self._enter()
         return status
