@@ -6,8 +6,6 @@ live until the next decode only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sessiond.adapters.base import Held
 
 KEPT = 8
@@ -21,17 +19,15 @@ class Beginnings:
         self._held: list[tuple[list[int], Held]] = []
         """The one used last comes last."""
 
-    def keep(self, tokens: Sequence[int], logits: bytes) -> None:
+    def keep(self, tokens: list[int], logits: bytes) -> None:
         """An answer begins after these tokens, with these logits."""
-        known = list(tokens)
-        others = [each for each in self._held if each[0] != known]
-        self._held = [*others[1 - KEPT :], (known, Held((logits,)))]
+        others = [each for each in self._held if each[0] != tokens]
+        self._held = [*others[1 - KEPT :], (tokens.copy(), Held((logits,)))]
 
-    def find(self, tokens: Sequence[int]) -> Held | None:
+    def find(self, tokens: list[int]) -> Held | None:
         """The logits after exactly these tokens."""
-        sought = list(tokens)
         for index, (known, held) in enumerate(self._held):
-            if known == sought:
+            if known == tokens:
                 self._held.append(self._held.pop(index))
                 return held
         return None
