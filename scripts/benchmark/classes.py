@@ -7,9 +7,9 @@ twice for nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from benchmark.results import Limit, Row
+from benchmark.results import MOST_SAMPLES, Limit, Row
 from benchmark.sides import Event
 from benchmark.statistics import LEAST_SAMPLES
 from benchmark.texts import Piece
@@ -25,7 +25,11 @@ DEPTHS = (1000, 4000)
 TURN_COST = 50
 """Tokens whose prefill takes about as long as what else belongs to a turn, for sharing out the time."""
 LEAST_OF_WARM = 8
-"""Samples of a warm row: of 5, one that is far off makes the interval too wide; of 8, it is left out of it."""
+"""Samples of a warm row with a short suffix: of 5, one that is far off makes the interval too wide; of 8, it is left out of
+it.
+"""
+SHORT_SUFFIX = 256
+"""Tokens. What computes more takes so long that little is far off."""
 WARM_UP_COST = 600
 """Tokens. A scenario that costs less in a repeat can spare its first one."""
 
@@ -86,7 +90,8 @@ class Scenario:
     @property
     def least(self) -> int:
         """Repeats that are made in any case, if there is time: more where a row is short and noisy."""
-        return LEAST_OF_WARM if any(row.warm for row in self.rows) else LEAST_SAMPLES
+        noisy = any(row.warm and row.suffix <= SHORT_SUFFIX for row in self.rows)
+        return min(self.most, LEAST_OF_WARM if noisy else LEAST_SAMPLES)
 
     @property
     def wanted(self) -> int:
@@ -134,7 +139,7 @@ def suffix(desk: Desk, tokens: int) -> Scenario:
             yield None, desk.event(desk.versions.edited(desk.version, "tail"))
         yield row, Event(desk.version, (desk.question(tokens),))
 
-    return Scenario("suffix", (row,), steps, tokens + TURN_COST, 25 if tokens <= 256 else 9)
+    return Scenario("suffix", (row,), steps, tokens + TURN_COST, 25 if tokens <= SHORT_SUFFIX else 9)
 
 
 def edit(desk: Desk, place: Place, *, think: bool) -> Scenario:
@@ -248,10 +253,13 @@ QUICK: dict[str, Callable[[Desk], list[Scenario]]] = {
 """What fits into some minutes."""
 
 
-def scenarios(desk: Desk, chosen: list[str], *, quick: bool) -> list[Scenario]:
-    """Those of one depth, in their order. Without "cold" its one repeat that makes the prefix is not kept."""
+def scenarios(desk: Desk, chosen: list[str], *, quick: bool, most: int = MOST_SAMPLES) -> list[Scenario]:
+    """Those of one depth, in their order, each repeated `most` times at most. Without "cold" its one repeat that makes the
+    prefix is not kept.
+    """
     known = QUICK if quick else CLASSES
-    return [scenario for name in known if name in chosen for scenario in known[name](desk)]
+    found = [scenario for name in known if name in chosen for scenario in known[name](desk)]
+    return [replace(scenario, most=min(most, scenario.most)) for scenario in found]
 
 
 def fitting(depth: int, window: int, answer: int, suffixes: Sequence[int] = SUFFIXES) -> tuple[int, ...]:

@@ -165,6 +165,7 @@ def _asked(given: list[str]) -> tuple[Asked, Path]:
         peer=peer,
         python_peer=not quick if asked.python_peer is None else asked.python_peer,
         seconds=minutes * 60,
+        repeats=asked.repeats,
         think_seconds=asked.think,
         clients=asked.clients or (QUICK_CLIENTS if quick else FULL_CLIENTS),
         answer=ANSWER,
@@ -201,6 +202,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--minutes", type=_positive, help=f"of measuring ({QUICK_MINUTES:g}; {FULL_MINUTES:g})"
     )
+    parser.add_argument(
+        "--repeats",
+        type=_repeats,
+        default=results.MOST_SAMPLES,
+        help="of each row at most; fewer if it says enough",
+    )
     parser.add_argument("--think", type=_positive, default=120.0, help="seconds that thinking takes at most")
     parser.add_argument("--clients", type=int, choices=range(2, 17), metavar="2..16", help="who ask at once")
     parser.add_argument("--repo", type=Path, default=SOURCE, help="the git repository of the day of edits")
@@ -224,6 +231,11 @@ def _depths(listed: str) -> list[int]:
 
 def _suffixes(listed: str) -> list[int]:
     return _numbers(listed, "a suffix", 1)
+
+
+def _repeats(text: str) -> int:
+    [number] = _numbers(text, "the number of repeats", 1)
+    return number
 
 
 def _numbers(listed: str, what: str, least: int) -> list[int]:

@@ -47,6 +47,8 @@ class Asked:
     """llama-server; None leaves the peers out."""
     python_peer: bool
     seconds: float
+    repeats: int
+    """Of a scenario, at most."""
     think_seconds: float
     clients: int
     answer: int
@@ -156,7 +158,10 @@ def _desks(run: Run) -> list[Desk]:
 
 def _depths(run: Run) -> None:
     desks = _desks(run)
-    planned = [classes.scenarios(desk, run.asked.classes, quick=run.asked.quick) for desk in desks]
+    planned = [
+        classes.scenarios(desk, run.asked.classes, quick=run.asked.quick, most=run.asked.repeats)
+        for desk in desks
+    ]
     weights = [_weight(scenario, len(run.sides)) for scenarios in planned for scenario in scenarios]
     extras = [name for name in EXTRAS if name in run.asked.classes]
     # What is beside the rows gets a tenth each.

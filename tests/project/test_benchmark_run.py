@@ -81,7 +81,8 @@ def repository(tmp_path: Path) -> Path:
 @pytest.mark.timeout(300)
 def test_a_quick_run_measures_every_kind_of_turn(tmp_path: Path, tiny: Path) -> None:
     out = tmp_path / "out"
-    given = ["--quick", "--no-peer", "--depths", "400", "--minutes", "0.8"]
+    given = ["--quick", "--no-peer", "--depths", "400", "--minutes", "4"]
+    given += ["--repeats", "3"]
     done = bench(*given, "--model", tiny, "--out", out)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in out.iterdir()) == [
