@@ -234,7 +234,9 @@ def _suffixes(listed: str) -> list[int]:
 
 
 def _repeats(text: str) -> int:
-    [number] = _numbers(text, "the number of repeats", 1)
+    number = int(text)
+    if not 0 < number <= results.MOST_SAMPLES:
+        raise argparse.ArgumentTypeError(f"from 1 to {results.MOST_SAMPLES}")
     return number
 
 

@@ -81,7 +81,7 @@ def repository(tmp_path: Path) -> Path:
 @pytest.mark.timeout(300)
 def test_a_quick_run_measures_every_kind_of_turn(tmp_path: Path, tiny: Path) -> None:
     out = tmp_path / "out"
-    given = ["--quick", "--no-peer", "--depths", "400", "--minutes", "4"]
+    given = ["--quick", "--no-peer", "--depths", "400", "--minutes", "3"]
     given += ["--repeats", "3"]
     done = bench(*given, "--model", tiny, "--out", out)
     assert done.returncode == 0, done.stderr
@@ -173,6 +173,7 @@ def test_without_a_model_file_the_floor_is_told_to_be_missing(tmp_path: Path) ->
         ["--depths", "many"],
         ["--depths", "3"],
         ["--minutes", "0"],
+        ["--repeats", "0"],
         ["--quick", "--classes", "crowd"],
         ["--clients", "1"],
     ],
