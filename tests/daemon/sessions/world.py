@@ -313,13 +313,13 @@ class World:
                 return checked
 
     def _told(self) -> list[object]:
-        return [it.session._residency for it in self.sessions.values()]
+        return [it.session._now.residency for it in self.sessions.values()]
 
     def _check_told(self, it: Modelled, resident: int, in_memory: int) -> None:
         session = it.session
         report = self.registry.report(session.name)
         assert (session.state, session.tokens) == ("ready", it.tokens)
-        told = report.resident_tokens, session._residency.in_memory
+        told = report.resident_tokens, session._now.residency.in_memory
         assert told[0] <= resident, f"{session.name} has {resident} tokens in cells, not {told[0]}"
         assert it.in_doubt or told == (resident, in_memory)
         assert report.prefix_tokens + report.suffix_tokens == len(it.tokens)

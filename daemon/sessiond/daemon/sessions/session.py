@@ -20,11 +20,10 @@ from sessiond.daemon.engine.engine import Engine, Generation
 from sessiond.daemon.engine.process import EngineDied, EngineFailed
 from sessiond.daemon.sessions.branch import Branch
 from sessiond.daemon.sessions.config import SessionConfig
-from sessiond.daemon.sessions.content import Content, common
+from sessiond.daemon.sessions.content import Content
 from sessiond.daemon.sessions.events import (
     Broadcast,
     Faulted,
-    Invalidated,
     PrefillProgressed,
     StateChanged,
     engine_died,
@@ -32,17 +31,16 @@ from sessiond.daemon.sessions.events import (
 from sessiond.daemon.sessions.failures import in_words
 from sessiond.daemon.sessions.home import Home
 from sessiond.daemon.sessions.manifest import Identity
-from sessiond.daemon.sessions.miss import Miss, explain_miss
 from sessiond.daemon.sessions.named import named, words_of
 from sessiond.daemon.sessions.plans import Addition, Plans
-from sessiond.daemon.sessions.prefix import Prefix, empty_prefix
+from sessiond.daemon.sessions.prefix import Prefix
 from sessiond.daemon.sessions.residency import Residency
 from sessiond.daemon.sessions.sources import PrefixRequest, Sources
 from sessiond.daemon.sessions.spares import Spares
+from sessiond.daemon.sessions.standing import Standing
 from sessiond.daemon.sessions.statuses import Chunk, PrefixStatus, Report, SuffixStatus, Summary, Timings
-from sessiond.daemon.sessions.suffix import Suffix, SuffixRequest
+from sessiond.daemon.sessions.suffix import SuffixRequest
 from sessiond.daemon.sessions.turn import Turns
-from sessiond.daemon.sessions.unstable import Instability
 from sessiond.daemon.sessions.way import AnyLeg, Leg, Way
 from sessiond.daemon.sessions.workspaces import HotKey, Workspace
 from sessiond.v1.errors import ContextOverflow, SessionClosed, SessionFatal
@@ -90,14 +88,9 @@ class Session:
         self._num_ctx = config.context.num_ctx
         sources = Sources(home.seat, identity, config, workspace)
         self._plans = Plans(home.seat, sources, identity, config)
-        self._content = Content(empty_prefix(identity))
-        self._residency = Residency()
-        self._miss: Miss | None = None
-        self._instability = Instability(self.name)
+        self._now = Standing(self.name, identity, config.prompt_format, self._num_ctx, self.events.tell)
         self.on_prefix: Callable[[PrefixRequest], None] = lambda _request: None
         """Hears what its prefix was made from, whenever it was brought to one."""
-        self._asked: frozenset[str] = frozenset()
-        """The words of the last question."""
         self._closed = False
         self._fatal = ""
         self._freeing: asyncio.Task[None] | None = None
@@ -130,36 +123,37 @@ class Session:
     @property
     def prefix_tokens(self) -> int:
         """Tokens of the prefix."""
-        return len(self._content.prefix.tokens)
+        return len(self._now.content.prefix.tokens)
 
     @property
     def resident_tokens(self) -> int:
         """Tokens of the session whose KV is in the backend's cells."""
-        return self._residency.resident
+        return self._now.residency.resident
 
     @property
     def tokens(self) -> list[int]:
         """All of its tokens."""
-        return self._content.tokens
+        return self._now.tokens
 
     def report(self, shared: int = 0) -> Report:
         """All there is to say, given how many tokens are shared with others. Never waits."""
-        prefix = self._content.prefix
+        content, residency = self._now.content, self._now.residency
+        prefix = content.prefix
         segments = prefix.manifest.segments
         return Report(
-            resident_tokens=self.resident_tokens,
+            resident_tokens=residency.resident,
             prefix_tokens=len(prefix.tokens),
-            suffix_tokens=len(self._content.tail),
+            suffix_tokens=len(content.tail),
             num_ctx=self._num_ctx,
-            available_tokens=self._num_ctx - self._content.size,
+            available_tokens=self._num_ctx - content.size,
             stable_token_hash=prefix.stable_token_hash,
             manifest=prefix.manifest,
-            resident_by_segment=self._residency.resident_by_segment(segments),
-            memory_by_segment=self._residency.memory_by_segment(segments),
-            kv_bytes=self.resident_tokens * self.home.cell_bytes,
+            resident_by_segment=residency.resident_by_segment(segments),
+            memory_by_segment=residency.memory_by_segment(segments),
+            kv_bytes=residency.resident * self.home.cell_bytes,
             shared_tokens=shared,
             left_out=prefix.left_out,
-            last_miss=self._miss,
+            last_miss=self._now.miss,
             busy=self._turns.busy(),
             closed=self._closed,
             fatal_cause=self._fatal,
@@ -170,7 +164,7 @@ class Session:
     async def still(self) -> AsyncGenerator[Content, None]:
         """What it is, while no turn can change it. Raises SessionBusy, and what ended the session."""
         async with self._turns.turn("fork"):
-            yield self._content
+            yield self._now.content
 
     @contextlib.asynccontextmanager
     async def restoring(self) -> AsyncGenerator[Callable[[int, int], None], None]:
@@ -189,20 +183,19 @@ class Session:
         own, to be closed. Within `restoring`.
         """
         old, self.branch, self.home = self.branch, branch, home
-        self._content, self._residency, self._miss = content, Residency.of(content.size), None
+        self._now.become(content, Residency.of(content.size))
         self._stands_by(request)
         return old
 
     def begin_as(self, content: Content, parent: Session) -> None:
         """Be what another session is, whose branch this one was opened at."""
-        self._content, self._residency = content, parent._residency
+        self._now.become(content, parent._now.residency)
 
     async def begin_from(self, request: PrefixRequest) -> None:
         """Be what was asked of the session that had this name in an earlier life of the daemon: its prefix, of which nothing
         is in the cells yet. Raises as `ensure_prefix`.
         """
-        prefix = await self._plans.prefix(request, Timings())
-        self._content = Content.of(prefix, self.config.prompt_format)
+        self._now.become_prefix(await self._plans.prefix(request, Timings()))
         self._stands_by(request)
 
     # How it ends.
@@ -223,9 +216,8 @@ class Session:
 
     def _let_go(self) -> None:
         """Its name is remembered for a while; what it was made of would fill the memory."""
-        self._content = Content(empty_prefix(self.identity))
+        self._now.forget()
         self._plans.forget()
-        self._residency = Residency()
         if self.workspace is not None:
             self.workspace.leave(self.id)
         self.events.tell(StateChanged(self.state))
@@ -239,7 +231,7 @@ class Session:
     def engine_died(self, cause: str) -> None:
         """Its KV is gone, and what it is stands: the next job is sent to another engine."""
         if not self._closed and not self._fatal:
-            self._residency = Residency()
+            self._now.residency = Residency()
             self._turns.note(self._turns.stage, 0, 0)  # what was done of it is to be done again
             self.events.tell(engine_died(cause))
 
@@ -269,13 +261,14 @@ class Session:
     async def prefill_suffix(self, request: SuffixRequest, timings: Timings) -> SuffixStatus:
         """Add a suffix after all that the session is, or after its prefix."""
         async with self._turn("suffix"):
-            addition = await self._plans.suffix(request, self._content.prefix, self._content, timings)
+            now = self._now.content
+            addition = await self._plans.suffix(request, now.prefix, now, timings)
             return await self._go(self._to_suffix(addition, words_of(request)), timings)
 
     async def decode(self, request: DecodeRequest, timings: Timings) -> AsyncGenerator[Chunk, None]:
         """A turn of its own: see `_answer`."""
         async with self._turn("decode"):
-            parts = self._answer(self._content, self._asked, request, timings)
+            parts = self._answer(self._now.content, self._now.asked, request, timings)
             async with contextlib.aclosing(parts) as chunks:
                 async for chunk in chunks:
                     assert isinstance(chunk, Chunk), "it has no legs"
@@ -291,8 +284,9 @@ class Session:
         """Prefix, suffix and answer as one turn: no other can come between."""
         async with self._turn("prefix"):
             # All is planned before anything moves: an overflow of a later part must leave the context as it was.
-            new = self._content.prefix if prefix is None else await self._plans.prefix(prefix, timings)
-            standing = self._content if prefix is None else None
+            now = self._now.content
+            new = now.prefix if prefix is None else await self._plans.prefix(prefix, timings)
+            standing = now if prefix is None else None
             addition = await self._plans.suffix(suffix, new, standing, timings, request.max_tokens)
             first = () if prefix is None else (self._to_prefix(prefix, new),)
             words = words_of(suffix)
@@ -321,8 +315,7 @@ class Session:
     def _cut_short(self, died: EngineDied) -> Exception:
         """The engine died in mid-answer, or over and over: the session goes on from its prefix."""
         self._turns.check_open()
-        self._content = Content.of(self._content.prefix, self.config.prompt_format)
-        self._residency = Residency()
+        self._now.fall_back()
         fatal = SessionFatal(died.cause)
         self.events.tell(Faulted(fatal.reason, fatal.message))
         return fatal
@@ -342,34 +335,11 @@ class Session:
         borders = tuple(segment.token_end for segment in new.manifest.segments)
 
         def arrive(took: wire.Advanced) -> PrefixStatus:
-            status = self._at_prefix(new, took)
+            status = self._now.reach_prefix(new, took)
             self._stands_by(request)
             return status
 
         return Leg("prefix", new.tokens, arrive, borders)
-
-    def _at_prefix(self, new: Prefix, took: wire.Advanced) -> PrefixStatus:
-        old, before = self._content.prefix, self.tokens
-        dropped = len(before) - common(before, new.tokens)
-        self._content, self._asked = Content.of(new, self.config.prompt_format), frozenset()
-        self._residency = Residency.of(len(new.tokens))
-        miss = explain_miss(old, new, took.reused + took.restored, took.prefilled)
-        self._miss = self._instability.heard(miss, old, new)
-        if self._miss is not None and old.tokens:
-            self.events.tell(Invalidated(self._miss))
-        return PrefixStatus(
-            reused_tokens=took.reused,
-            restored_tokens=took.restored,
-            prefilled_tokens=took.prefilled,
-            dropped_tokens=dropped,
-            prefix_tokens=len(new.tokens),
-            resident_tokens=self.resident_tokens,
-            available_tokens=self._num_ctx - self.resident_tokens,
-            stable_byte_hash=new.manifest.stable_byte_hash,
-            stable_token_hash=new.stable_token_hash,
-            manifest_digest=new.manifest.digest,
-            reuse_source=took.source,
-        )
 
     def _stands_by(self, request: PrefixRequest) -> None:
         """Have the prefix that it was just brought to remembered, and kept up to date if it is the workspace's."""
@@ -381,7 +351,7 @@ class Session:
             key = HotKey(
                 self.home.seat, self.home.arena, self.config.prompt_format, add_bos, request.max_tokens
             )
-            self.workspace.follow(self.id, self.home, key, self._content.prefix)
+            self.workspace.follow(self.id, self.home, key, self._now.content.prefix)
         else:
             self.workspace.unfollow(self.id)
 
@@ -390,25 +360,9 @@ class Session:
         target = addition.base + addition.suffix.tokens
 
         def arrive(took: wire.Advanced) -> SuffixStatus:
-            self._asked = words
-            return self._at_suffix(addition.suffix, target, took)
+            return self._now.reach_suffix(addition.suffix, target, words, took)
 
         return Leg("suffix", target, arrive)
-
-    def _at_suffix(self, suffix: Suffix, target: list[int], took: wire.Advanced) -> SuffixStatus:
-        self._content = self._content.with_tokens(target, suffix.roles)
-        self._residency = Residency.of(len(target))
-        return SuffixStatus(
-            suffix_tokens=len(suffix.tokens),
-            reused_tokens=max(0, len(suffix.tokens) - took.prefilled),
-            prefilled_tokens=took.prefilled,
-            prefix_tokens=self.prefix_tokens,
-            resident_tokens=self.resident_tokens,
-            available_tokens=self._num_ctx - self.resident_tokens,
-            manifest_digest=self._content.prefix.manifest.digest,
-            fim_before_bytes=len(suffix.fim_before.encode()),
-            fim_after_bytes=len(suffix.fim_after.encode()),
-        )
 
     async def _go(self, leg: Leg[T], timings: Timings) -> T:
         """Go a leg by itself."""
@@ -472,27 +426,25 @@ class Session:
                                 timings.first_token_ms = timings.since_arrival()
                             sent += piece.tokens
                             # What the client was sent is part of the session, also where a cancel comes before its KV.
-                            self._content = before.answered(sent)
+                            self._now.content = before.answered(sent)
                             self._turns.note("decode", len(sent), most)
                             yield Chunk(piece.text, tuple(piece.tokens), scores=tuple(piece.scores))
                         case wire.Generated():
-                            self._residency = Residency.of(before.size + len(sent))
+                            self._now.residency = Residency.of(before.size + len(sent))
                             timings.decode_ms += piece.decode_ms
                             yield Chunk("", (), Summary.of(piece, sampling.seed))
         finally:
-            # What was heard of an engine may be read after its death.
-            dead = self.engine.process.ended is not None
-            self._residency = Residency() if dead else self._residency.within(self._content.size)
+            self._now.end_answer(engine_died=self.engine.process.ended is not None)
 
     def _moved(self, resident: int, in_memory: int) -> None:
         """KV of this session's branch moved without a job of its own."""
         if not self._turns.changing and not self._closed and not self._fatal:
-            self._residency = self._residency.moved(resident, in_memory)
+            self._now.move(resident, in_memory)
 
     def _held(self, held: Sequence[int]) -> None:
         """A job ended early: the branch holds these tokens, which may be fewer than the session's."""
         if not self._closed and not self._fatal:  # else what the branch held is gone with it
-            self._residency = Residency.of(common(self.tokens, held))
+            self._now.hold(held)
 
     def _resolved(self, sampling: Sampling) -> Sampling:
         window = self._num_ctx if sampling.repeat_last_n < 0 else sampling.repeat_last_n
