@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -10,14 +11,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from sessiond.adapters.base import ContextSettings
+from sessiond.adapters.base import ContextSettings, Sampling
 from sessiond.daemon.sessions.calm import Calm
 from sessiond.daemon.sessions.config import SessionConfig
 from sessiond.daemon.sessions.events import FilesChanged, KeepHotRan, PrefillProgressed, What
 from sessiond.daemon.sessions.hot import STAGE
 from sessiond.daemon.sessions.open_request import OpenRequest
 from sessiond.daemon.sessions.registry import SessionRegistry
-from sessiond.daemon.sessions.session import Session
+from sessiond.daemon.sessions.session import DecodeRequest, Session
 from sessiond.daemon.sessions.sources import PrefixRequest
 from sessiond.daemon.sessions.statuses import PrefixStatus, Timings
 from sessiond.daemon.sessions.suffix import SuffixRequest
@@ -248,6 +249,48 @@ async def test_while_the_machine_is_busy_it_waits(place: _Place, monkeypatch: py
     assert (view.watcher_state, view.keep_hot_state) == ("watching", "waiting")
     reasons[0] = ""
     await _until(session, _finished, lambda: None)
+
+
+@contextlib.asynccontextmanager
+async def _answering(session: Session) -> AsyncGenerator[None, None]:
+    """While a turn runs, whose client is slow."""
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def answer() -> None:
+        async for _ in session.decode(DecodeRequest(Sampling(), 20), Timings()):
+            begun.set()
+            await over.wait()
+
+    turn = asyncio.create_task(answer())
+    try:
+        await asyncio.wait_for(begun.wait(), _PATIENCE_S)
+        yield
+        assert not turn.done()
+    finally:
+        over.set()
+        await turn
+
+
+async def test_who_asks_at_once_is_not_kept_from_it(place: _Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sessiond.daemon.sessions.hot.COURTESY_S", 10 * _PATIENCE_S)
+    session = await place.open()
+    await _watched(session)
+    async with _answering(session):
+        await _until(
+            session,
+            lambda what: isinstance(what, FilesChanged),
+            lambda: place.save("b.txt", "something else\n" * 10),
+        )
+        await asyncio.sleep(0.05)
+        assert (await place.registry.workspaces.view(place.root)).keep_hot_state == "waiting"
+    await _until(session, _finished, lambda: None)
+
+
+async def test_a_long_answer_does_not_keep_it_waiting(place: _Place) -> None:
+    session = await place.open()
+    await _watched(session)
+    async with _answering(session):
+        await _until(session, _finished, lambda: place.save("b.txt", "something else\n" * 10))
 
 
 async def test_where_it_is_switched_off_nothing_runs(tmp_path: Path) -> None:

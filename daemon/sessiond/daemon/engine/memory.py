@@ -56,6 +56,8 @@ class ArenaRecord:
     """With nothing left open."""
     turns: int = 0
     """Turns that run on it."""
+    rests: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever the last of them ends."""
     background: set[Background] = field(default_factory=set["Background"])
     """What runs on it while nobody waits for it."""
     used: float = field(default_factory=time.monotonic)
@@ -111,6 +113,15 @@ class KvMemory:
     def is_used(self) -> bool:
         """Whether something runs on an arena."""
         return any(record.turns or record.background for record in self._arenas.values())
+
+    async def at_rest(self, engine: Engine, name: str, most_s: float) -> None:
+        """Wait until no turn runs on an arena, so many seconds at most."""
+        record = self._arenas.get((engine, name))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                while record is not None and record.turns:
+                    record.rests.clear()
+                    await record.rests.wait()
 
     def records(self) -> list[ArenaRecord]:
         """Every arena."""
@@ -175,6 +186,8 @@ class KvMemory:
             yield
         finally:
             record.turns -= 1
+            if not record.turns:
+                record.rests.set()
             record.used = time.monotonic()
 
     @contextlib.asynccontextmanager

@@ -31,6 +31,10 @@ log = structlog.get_logger(__name__)
 
 STAGE = "keep_hot"
 """Of its progress."""
+COURTESY_S = 0.25
+"""How long a run waits for the end of a turn before it begins. Who asks at once after a save has the files read by that turn;
+to read them again meanwhile takes a processor away from it. A turn that takes longer goes on beside the run.
+"""
 
 
 @dataclass(slots=True)
@@ -99,7 +103,9 @@ class KeepHot:
 
     def stands(self, prefix: Prefix) -> None:
         """A session was brought to this prefix: nothing is to be done for it."""
-        if self.state != "running":
+        if (
+            self.state == "idle"
+        ):  # else a run is due or under way, which also computes the frame of a question
             self._hot = prefix.tokens
 
     async def stop(self) -> None:
@@ -112,6 +118,7 @@ class KeepHot:
         while True:
             await self._changed.wait()
             await self._calm.wait()
+            await self._home.memory.at_rest(self._home.engine, self._home.arena, COURTESY_S)
             self._changed.clear()
             self.state = "running"
             try:
