@@ -213,8 +213,8 @@ def test_an_entry_counts_for_what_it_brings_and_not_for_all_that_is_read(folder:
         asked.append((brings, has))
         return brings > 100
 
-    found = second.link("one").nearest(LONG, 200, set(), pays)
-    assert asked == [(56, 256), (256, 256)] and found is not None and found.start == 256
+    found = second.link("one").way(LONG, 200, set(), pays)
+    assert asked[:2] == [(56, 256), (256, 256)] and found[0].start == 256
     second.disk.close()
 
 
@@ -236,7 +236,7 @@ def test_what_does_not_go_on_from_where_a_branch_stands_is_not_taken(folder: Pat
     assert payload is not None
     arena._reach._disk = None  # nothing comes back by itself
     second.advance("one", stands)
-    wish = Receive("one", LONG, found, payload, 0.0)
+    wish = Receive("one", LONG, found, payload, 0.0, 0.0)
     assert arena.compute([wish], ["one"]) == [None] and wish.tried
     assert second.tree("one").cells.used == len(stands)
     assert second.logits("one", stands) == fresh_logits(stands)
@@ -588,6 +588,31 @@ def test_a_loop_that_waits_for_the_disk_rests_and_wakes(
     thread.join(_PATIENCE_S)
     assert outcome.error is None and outcome.value.prefilled == 0
     second.disk.close()
+
+
+def test_while_an_entry_is_put_into_cells_the_next_one_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _leave_on_disk(folder)
+    second = _Engine(folder)
+    second.open("one")
+    tree, fetch, receive = second.tree("one"), second.disk.fetch, second.tree("one").receive
+    asked, ahead = list[str](), list[int]()
+
+    def asks(found: Any, got: Any) -> None:
+        asked.append(found.entry.label.name)
+        fetch(found, got)
+
+    def takes(*given: Any) -> Any:
+        ahead.append(len(asked) - len(ahead) - 1)
+        return receive(*given)
+
+    monkeypatch.setattr(second.disk, "fetch", asks)
+    monkeypatch.setattr(tree, "receive", takes)
+    assert second.advance("one", LONG).restored == len(LONG)
+    assert len(asked) == len(set(asked)) == len(ahead) > 2
+    assert ahead == [1] * (len(asked) - 1) + [0]
+    second.end()
 
 
 def _within(ask: Callable[[], bool]) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sessiond.adapters.base import BackendError
 from sessiond.daemon.engine.disk import DiskTier, Found, Run, Space
-from sessiond.daemon.engine.disk.keys import LEAST
+from sessiond.daemon.engine.disk.keys import LEAST, STEP
 from sessiond.daemon.engine.node import Node
 from sessiond.daemon.engine.tree import TokenTree
 from sessiond.daemon.engine.work import Fetch
 
+Pays = Callable[[int, int], bool]
+"""Whether so many tokens are back sooner than computed, though so many have to be read."""
+
+AHEAD_TOKENS = 4 * STEP
+"""The largest entry that is read before its turn: it takes memory, and whoever comes meanwhile has to wait for it."""
 AGAIN_S = 0.25
 """How soon it is tried again where what was saved has first to be written."""
 
@@ -26,23 +32,17 @@ class DiskLink:
     _in_use: list[Found] = field(default_factory=list[Found])
     """What the backend was given, and has not computed on yet."""
 
-    def nearest(
-        self, tokens: Sequence[int], at: int, passed: Collection[str], pays: Callable[[int, int], bool]
-    ) -> Found | None:
-        """The first entry that goes on behind `at` whose restore pays, given how many tokens it brings and how many it has, and
-        that is none of those `passed` over. It may begin before `at`: only the rest of it is of use then.
+    def way(self, tokens: Sequence[int], at: int, passed: Collection[str], pays: Pays) -> list[Found]:
+        """The entries that go on behind `at`, rising, whose restore pays, and that are none of those `passed` over. The first may
+        begin before `at`: only the rest of it is of use then. Between them there may be gaps.
         """
         if len(tokens) - at < LEAST:
-            return None
-        found = self.tier.ahead(self.space, tokens, at)
-        return next(
-            (
-                each
-                for each in found
-                if each.entry.label.name not in passed and pays(each.gained(at), each.entry.label.count)
-            ),
-            None,
-        )
+            return []
+        return [
+            each
+            for each in self.tier.ahead(self.space, tokens, at)
+            if each.entry.label.name not in passed and pays(each.gained(at), each.entry.label.count)
+        ]
 
     def fetch(self, branch: str, found: Found) -> Fetch:
         """Have an entry read."""
@@ -66,6 +66,40 @@ class DiskLink:
         """The backend has computed since, or failed to."""
         while self._in_use:
             self.tier.end_use(self._in_use.pop(), fault)
+
+
+class Reading:
+    """What the disk has on one job's way to these tokens. While one entry is put into cells, the next one is read, unless
+    somebody else waits for the disk.
+    """
+
+    def __init__(self, link: DiskLink, branch: str, tokens: Sequence[int], pays: Pays) -> None:
+        self._link = link
+        self._branch = branch
+        self._tokens = tokens
+        self._pays = pays
+        self._tried = set[str]()
+        """Entries that were handed out."""
+        self._way: list[Found] = []
+        """What was found last."""
+        self._ahead: Fetch | None = None
+
+    def next(self, at: int) -> Found | None:
+        """The next entry that goes on behind `at` and is back sooner than it is computed."""
+        self._way = self._link.way(self._tokens, at, self._tried, self._pays)
+        return self._way[0] if self._way else None
+
+    def fetch(self, found: Found) -> Fetch:
+        """Have the entry read that `next` named, unless that was begun, and then the one behind it."""
+        fetch, self._ahead = self._ahead, None
+        if fetch is None or fetch.found.entry.label.name != found.entry.label.name:
+            fetch = self._link.fetch(self._branch, found)
+        fetch.since = time.monotonic()
+        self._tried.add(found.entry.label.name)
+        behind = next((each for each in self._way if each.start == found.end), None)
+        if behind is not None and behind.entry.label.count <= AHEAD_TOKENS and self._link.tier.reads <= 1:
+            self._ahead = self._link.fetch(self._branch, behind)
+        return fetch
 
 
 @dataclass(frozen=True, slots=True)

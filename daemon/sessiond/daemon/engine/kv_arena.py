@@ -259,7 +259,9 @@ class KvArena:
         if not done:
             disk.refused(found, "the backend refused it")
             return
-        self.rates.fetched(len(wish.payload), wish.read_s + time.monotonic() - began)
+        # Of entries that follow each other, one is read while the one before it is loaded: whichever takes longer counts.
+        seconds = max(wish.read_s, wish.waited_s + time.monotonic() - began)
+        self.rates.fetched(len(wish.payload), seconds)
         self._tree.walk(wish.branch, wish.tokens)  # before another wish takes it for what nobody holds
 
     def _goes_on(self, wish: Receive) -> list[int] | None:

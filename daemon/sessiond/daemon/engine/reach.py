@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from sessiond.adapters.base import KvContext
 from sessiond.daemon.engine.arena import Told
-from sessiond.daemon.engine.disk import Found
-from sessiond.daemon.engine.disk_link import DiskLink
+from sessiond.daemon.engine.disk_link import DiskLink, Reading
 from sessiond.daemon.engine.node import Node
 from sessiond.daemon.engine.rates import Rates
 from sessiond.daemon.engine.tree import Spot, TokenTree
@@ -47,19 +46,18 @@ class Reach:
         at = self.tree.walk(branch, target, since)
         restored = computed = 0
         restore_s = 0.0
-        passed = set[str]()
-        """Entries of the disk that were tried."""
+        reading = Reading(self._disk, branch, target, self._fetching_pays) if self._disk is not None else None
         told(at, len(target))
         while at < len(target):
             spot = self.tree.spot(branch)
-            wish = self._next(branch, at, target, stops, passed)
+            wish = self._next(branch, at, target, stops, reading)
             began = time.monotonic()
             if isinstance(wish, Compute):
                 yield wish
                 computed += max(0, self.tree.length(branch) - at)
                 at = self.tree.walk(branch, target, spot)
             else:
-                yield from self._bring(wish, target, passed)
+                yield from self._bring(wish, target)
                 before, at = at, self.tree.walk(branch, target, spot)
                 restored += max(0, at - before)
                 restore_s += time.monotonic() - began
@@ -77,35 +75,27 @@ class Reach:
         """
         return frozenset() if self._cuts else frozenset({*borders, end - 1, end})
 
-    def _bring(self, wish: Restore | Fetch, target: list[int], passed: set[str]) -> Work[None]:
+    def _bring(self, wish: Restore | Fetch, target: list[int]) -> Work[None]:
         """Wait for what is brought back."""
         yield wish
-        if isinstance(wish, Fetch):
-            passed.add(wish.found.entry.label.name)
-            if wish.payload is not None:
-                receive = Receive(wish.branch, target, wish.found, wish.payload, wish.took_s)
-                while not receive.tried:
-                    yield receive
+        if isinstance(wish, Fetch) and wish.payload is not None:
+            receive = Receive(wish.branch, target, wish.found, wish.payload, wish.read_s, wish.waited_s)
+            while not receive.tried:
+                yield receive
 
     def _next(
-        self, branch: str, at: int, target: list[int], stops: frozenset[int], passed: set[str]
+        self, branch: str, at: int, target: list[int], stops: frozenset[int], reading: Reading | None
     ) -> Compute | Restore | Fetch:
         """What brings the branch on from where it stands."""
         if self._restoring_pays(self.tree.ahead(branch, target)):
             return Restore(branch, target)
-        found = self._on_disk(target, at, passed)
-        if found is not None and self._disk is not None and found.start <= at:
-            return self._disk.fetch(branch, found)
+        found = None if reading is None else reading.next(at)
+        if found is not None and reading is not None and found.start <= at:
+            return reading.fetch(found)
         stop = {*stops, found.start} if found is not None else stops
         end = min([at + self._num_batch, len(target), *(each for each in stop if each > at)])
         known = 0 if self._cuts else self.tree.known(branch, target)
         return Compute(branch, at, target[at : min(end, at + known) if known else end])
-
-    def _on_disk(self, target: list[int], at: int, passed: set[str]) -> Found | None:
-        """The next entry on the way whose use is back sooner than it is computed."""
-        if self._disk is None:
-            return None
-        return self._disk.nearest(target, at, passed, self._fetching_pays)
 
     def _fetching_pays(self, tokens: int, all_of: int) -> bool:
         """Whether `tokens` are back sooner than computed, though `all_of` the entry has to be read."""

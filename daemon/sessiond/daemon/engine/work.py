@@ -56,19 +56,29 @@ class Fetch:
     found: Found
     wake: Callable[[], None]
     payload: bytes | None = None
-    began: float = field(default_factory=time.monotonic)
-    took_s: float = 0.0
+    since: float = field(default_factory=time.monotonic)
+    """When somebody began to wait for it, by `time.monotonic`: it may have been asked for before."""
+    read_s: float = 0.0
+    """How long reading it took."""
+    came: float = 0.0
+    """When it was there, by `time.monotonic`."""
     over: bool = False
 
-    def arrived(self, payload: bytes | None) -> None:
+    def arrived(self, payload: bytes | None, read_s: float) -> None:
         """The disk's thread says what it read."""
-        self.payload, self.took_s, self.over = payload, time.monotonic() - self.began, True
+        self.read_s, self.came = read_s, time.monotonic()
+        self.payload, self.over = payload, True
         self.wake()
+
+    @property
+    def waited_s(self) -> float:
+        """How long it was waited for; 0 if it was there by then."""
+        return max(0.0, self.came - self.since)
 
     @property
     def until(self) -> float:
         """When whoever wished it gives up, by `time.monotonic`."""
-        return self.began + FETCH_PATIENCE_S
+        return self.since + FETCH_PATIENCE_S
 
     @property
     def waits(self) -> bool:
@@ -88,6 +98,8 @@ class Receive:
     payload: bytes
     read_s: float
     """How long the disk took."""
+    waited_s: float
+    """How long it was waited for: less, where it was read ahead."""
     tried: bool = False
     """Whether that was done, or refused."""
 

@@ -58,7 +58,7 @@ def _keep(tier: DiskTier, tokens: Sequence[int]) -> int:
 def _fetch(tier: DiskTier, found: Found) -> bytes | None:
     got, over = list[bytes | None](), threading.Event()
 
-    def hear(payload: bytes | None) -> None:
+    def hear(payload: bytes | None, _read_s: float) -> None:
         got.append(payload)
         over.set()
 

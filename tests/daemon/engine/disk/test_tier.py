@@ -49,7 +49,7 @@ class _Engine:
     def fetch(self, found: Found) -> bytes | None:
         got, over = list[bytes | None](), threading.Event()
 
-        def hear(payload: bytes | None) -> None:
+        def hear(payload: bytes | None, _read_s: float) -> None:
             got.append(payload)
             over.set()
 
@@ -253,7 +253,7 @@ def test_who_hears_may_fail_and_the_next_one_is_read(tmp_path: Path) -> None:
     engine.flush()
     found = engine.tier.ahead(SPACE, run, 0)
 
-    def fail(_payload: bytes | None) -> None:
+    def fail(_payload: bytes | None, _read_s: float) -> None:
         raise RuntimeError("the job is gone")
 
     engine.tier.fetch(found[0], fail)

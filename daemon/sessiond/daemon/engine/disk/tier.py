@@ -33,8 +33,8 @@ RETRY_S = 60.0
 CLOSE_S = 5.0
 """A disk that hangs does not keep the engine from ending."""
 
-Got = Callable[[bytes | None], None]
-"""Hears the KV that was read, or None. Called from the reader's thread: it must be short."""
+Got = Callable[[bytes | None, float], None]
+"""Hears the KV that was read, or None, and how many seconds that took. Called from the reader's thread: it must be short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class DiskTier:
         )
         self._reader = Reader()
         self._reading: dict[object, float] = {}
-        """When each read was asked for that is not over, by `time.monotonic`."""
+        """When each read that is not over began, by `time.monotonic`; never, if others have to be read before it."""
         self._writer.call(self._open)
         self._writer.start()
         self._reader.start()
@@ -168,16 +168,23 @@ class DiskTier:
         there is a fault: then it is not found again. After `close` it hears None at once.
         """
         reading = object()
-        self._reading[reading] = time.monotonic()
+        self._reading[reading] = math.inf
 
         def read() -> None:
+            began = self._reading[reading] = time.monotonic()
             try:
-                self._fetch(found, got)
+                payload = self._get(found)
             finally:
                 del self._reading[reading]
+            self._tell(got, payload, time.monotonic() - began)
 
         if not self._reader.call(read):
             read()
+
+    @property
+    def reads(self) -> int:
+        """How many reads were asked for and are not over."""
+        return len(self._reading)
 
     def _is_late(self) -> bool:
         late = time.monotonic() - min(list(self._reading.values()), default=math.inf) > LATE_S
@@ -278,15 +285,17 @@ class DiskTier:
         if (store := self._store) is not None:
             store.catalogue.remove(entry)
 
-    def _fetch(self, found: Found, got: Got) -> None:
-        payload = None
+    def _get(self, found: Found) -> bytes | None:
         try:
             if not self._closed.is_set() and (store := self._store) is not None:
-                payload = store.get(found)
+                return store.get(found)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a miss, and the next one is read
             self._failed(error)
+        return None
+
+    def _tell(self, got: Got, payload: bytes | None, seconds: float) -> None:
         try:
-            got(payload)
+            got(payload, seconds)
         except Exception as error:  # noqa: BLE001 - the fault of one who waits is not that of who comes later
             self._failed(error)
 
