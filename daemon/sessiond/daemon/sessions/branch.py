@@ -150,8 +150,8 @@ class Branch:
     async def generate(
         self, tokens: Sequence[int], wish: Generation, told: Told, held: Held, patience: Patience
     ) -> AsyncGenerator[wire.Reached | wire.Piece | wire.Generated, None]:
-        """As `Engine.generate`, within a turn; a leg is told once, also where its engine died and it is gone again. Raises EngineDied once something of
-        the answer was told: to tell it again would be wrong where sampling came out otherwise.
+        """As `Engine.generate`, within a turn; a leg is told once, also where its engine died and it is gone again. Raises
+        EngineDied once something of the answer was told: to tell it again would be wrong where sampling came out otherwise.
         """
         begun = False
         while True:
