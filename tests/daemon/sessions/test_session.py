@@ -179,6 +179,17 @@ async def test_a_cancelled_answer_keeps_what_was_computed(opened: Opener) -> Non
     assert (await _ensure(session, "AAAA")).prefilled_tokens == 0
 
 
+async def test_what_moves_before_a_turn_has_heard_its_end_counts(opened: Opener) -> None:
+    """The end of a job and that others took its cells may come in one piece."""
+    session = await opened(prompt_format="raw")
+    await _ensure(session, "AAAA")
+    async for chunk in session.decode(DecodeRequest(Sampling(), 5), Timings()):
+        if chunk.summary is not None:
+            session._moved(2, 1)
+    assert session.resident_tokens == 2
+    assert (await _ensure(session, "AAAA")).resident_tokens == session.resident_tokens == 4
+
+
 async def test_another_turn_is_refused_and_a_report_is_not(opened: Opener) -> None:
     session = await opened(
         "scripted-kv:step_ms=20", prompt_format="raw", context=ContextSettings(num_ubatch=1)

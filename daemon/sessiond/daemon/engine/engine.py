@@ -92,7 +92,7 @@ class Engine:
         self._cache: OrderedDict[bytes, bytes] = OrderedDict()
         """Packed tokens by the digest of their text."""
         self._cached = 0
-        self._calls: dict[str, int] = {}
+        self._calls: dict[str, Call] = {}
         """The job that runs on a branch."""
         self._framings: dict[tuple[str, tuple[str, ...]], Framing] = {}
         self._moved: dict[str, Moved] = {}
@@ -276,7 +276,9 @@ class Engine:
     def _heard(self, event: wire.AnyEvent) -> None:
         match event:
             case wire.Residence():
-                if event.branch not in self._calls and event.branch in self._moved:
+                call = self._calls.get(event.branch)
+                # What comes before a job's end was said before the job began. Its end and this may come in one piece.
+                if (call is None or call.ended) and event.branch in self._moved:
                     self._moved[event.branch](event.resident, event.in_memory)
             case wire.ArenaState():
                 self.on_arena(event)
@@ -287,7 +289,7 @@ class Engine:
         """End the job that runs on a branch: whoever waits for it gets EngineFailed, "cancelled"."""
         running = self._calls.get(branch)
         if running is not None:
-            self._process.cancel(running)
+            self._process.cancel(running.id)
 
     async def advance(
         self,
@@ -405,7 +407,7 @@ class Engine:
         branch is free for the next one.
         """
         call = self._process.call(command)
-        self._calls[command.branch] = command.id
+        self._calls[command.branch] = call
         try:
             while not call.over:
                 yield await call.next()

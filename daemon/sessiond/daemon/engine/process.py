@@ -64,13 +64,19 @@ class EngineFailed(Exception):
 class Call:
     """A command that was sent, and what comes back."""
 
-    def __init__(
-        self, process: EngineProcess, command_id: int, queue: asyncio.Queue[wire.AnyEvent | EngineDied]
-    ) -> None:
+    def __init__(self, process: EngineProcess, command_id: int) -> None:
         self._process = process
-        self._id = command_id
-        self._queue = queue
+        self.id = command_id
+        self._queue: asyncio.Queue[wire.AnyEvent | EngineDied] = asyncio.Queue()
+        self.ended = False
+        """Whether its end has come, be it that nobody has taken it yet."""
         self.over = False
+        """Whether its end was taken."""
+
+    def put(self, event: wire.AnyEvent | EngineDied) -> None:
+        """This came for it."""
+        self.ended = isinstance(event, wire.Done | wire.Failed | EngineDied)
+        self._queue.put_nowait(event)
 
     async def next(self) -> wire.AnyEvent:
         """The next event; Done is the last. Raises EngineFailed or EngineDied, which are the last too."""
@@ -88,7 +94,7 @@ class Call:
         """Cancel the command and wait until it is over; its answer, if it was done before the cancel came. Else it raises as
         `next`.
         """
-        self._process.cancel(self._id)
+        self._process.cancel(self.id)
         try:
             while True:
                 event = await self.next()
@@ -99,7 +105,7 @@ class Call:
 
     def forget(self) -> None:
         """Stop listening."""
-        self._process.forget(self._id)
+        self._process.forget(self.id)
 
 
 class EngineProcess:
@@ -112,7 +118,7 @@ class EngineProcess:
         self._reader = reader
         self._writer = writer
         self._ids = itertools.count(1)
-        self._waiting: dict[int, asyncio.Queue[wire.AnyEvent | EngineDied]] = {}
+        self._waiting: dict[int, Call] = {}
         self._words: deque[str] = deque(maxlen=LAST_WORDS)
         self.ended: EngineDied | None = None
         self.on_end: Callable[[EngineDied], None] = lambda _died: None
@@ -160,10 +166,9 @@ class EngineProcess:
         """Send a command. Raises EngineDied."""
         if self.ended is not None:
             raise self.ended
-        queue: asyncio.Queue[wire.AnyEvent | EngineDied] = asyncio.Queue()
-        self._waiting[command.id] = queue
+        call = self._waiting[command.id] = Call(self, command.id)
         self._writer.write(wire.encode(command))
-        return Call(self, command.id, queue)
+        return call
 
     async def ask(self, command: wire.AnyCommand) -> wire.Answer:
         """Send a command and wait for its end. Raises EngineFailed, EngineDied."""
@@ -211,9 +216,9 @@ class EngineProcess:
                     wire.unpack_tokens(event.held)  # ragged bytes are nonsense too, and are noticed here
                 if event.id == wire.UNASKED:
                     self.on_event(event)
-                queue = self._waiting.get(event.id)
-                if queue is not None:
-                    queue.put_nowait(event)
+                call = self._waiting.get(event.id)
+                if call is not None:
+                    call.put(event)
         except (asyncio.IncompleteReadError, ConnectionError):
             return
         except msgspec.DecodeError as error:
@@ -240,8 +245,8 @@ class EngineProcess:
         for task in self._tasks:
             task.cancel()
         self.ended = _died(code, list(self._words))
-        for queue in self._waiting.values():
-            queue.put_nowait(self.ended)
+        for call in self._waiting.values():
+            call.put(self.ended)
         self.on_end(self.ended)
 
 

@@ -311,6 +311,8 @@ class Session:
                 raise
             except EngineFailed as failed:
                 raise in_words(failed, self.name, self.engine.facts.backend, self._overflow) from failed
+            finally:
+                self._now.end_turn()
 
     def _cut_short(self, died: EngineDied) -> Exception:
         """The engine died in mid-answer, or over and over: the session goes on from its prefix."""
@@ -368,6 +370,7 @@ class Session:
         """Go a leg by itself."""
         self._turns.check_open()
         self._turns.note(leg.stage, 0, len(leg.tokens))
+        self._now.begin_job()
         took = await self.branch.advance(
             leg.tokens,
             lambda done, total: self._got_on(leg.stage, done, total),
@@ -406,6 +409,7 @@ class Session:
             borders=way.borders,
         )
         sent: list[int] = []
+        self._now.begin_job()
         jobs = self.branch.generate(
             before.tokens,
             wish,
@@ -438,8 +442,12 @@ class Session:
 
     def _moved(self, resident: int, in_memory: int) -> None:
         """KV of this session's branch moved without a job of its own."""
-        if not self._turns.changing and not self._closed and not self._fatal:
+        if self._closed or self._fatal:
+            return
+        if not self._turns.changing:
             self._now.move(resident, in_memory)
+        elif self._turns.stage != "restore":  # else it is of a branch that is not the session's own yet
+            self._now.move_late(resident, in_memory)
 
     def _held(self, held: Sequence[int]) -> None:
         """A job ended early: the branch holds these tokens, which may be fewer than the session's."""

@@ -32,6 +32,8 @@ class Standing:
         self.miss: Miss | None = None
         self.asked: frozenset[str] = frozenset()
         """The words of the last question."""
+        self._late: tuple[int, int] | None = None
+        """How KV of the branch moved after the last job of the turn that still runs."""
 
     @property
     def tokens(self) -> list[int]:
@@ -112,3 +114,17 @@ class Standing:
     def move(self, resident: int, in_memory: int) -> None:
         """KV of the branch moved without a job of its own."""
         self.residency = self.residency.moved(resident, in_memory)
+
+    def move_late(self, resident: int, in_memory: int) -> None:
+        """As `move`, while a turn has yet to hear what its job came to: it counts when the turn ends."""
+        self._late = resident, in_memory
+
+    def begin_job(self) -> None:
+        """A job is sent, which says itself what stands at its end."""
+        self._late = None
+
+    def end_turn(self) -> None:
+        """All that its jobs came to was heard."""
+        if self._late is not None:
+            self.move(*self._late)
+        self._late = None
