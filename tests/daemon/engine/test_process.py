@@ -92,6 +92,25 @@ async def test_a_cancel_that_comes_too_late_leaves_what_was_said(process: Engine
     await engine.close("it")
 
 
+async def test_what_moves_behind_an_end_that_nobody_has_taken_is_told(process: EngineProcess) -> None:
+    engine = await _load(process, "step_ms=20")
+    await engine.open("it", "arena", ContextSettings(num_ubatch=4))
+    moved: list[tuple[int, int]] = []
+    engine.listen("it", lambda resident, in_memory: moved.append((resident, in_memory)))
+    residence = wire.Residence(wire.UNASKED, "it", 2, 1)
+    wish = Generation(Sampling(), 5, legs=(3,))
+    heard = engine.generate("it", [1, 2, 3, 4], wish, _held)
+    async with contextlib.aclosing(heard) as events:
+        assert isinstance(await anext(events), wire.Reached)
+        process.on_event(residence)
+        assert moved == [], "said before the job began: it says itself what stands at its end"
+        while not engine._calls["it"].ended:  # noqa: ASYNC110 - nobody takes it, so nobody is told
+            await asyncio.sleep(0.005)
+        process.on_event(residence)
+        assert moved == [(2, 1)]
+    await engine.close("it")
+
+
 async def test_who_is_on_the_way_to_an_answer_waits_as_a_prefill_does(process: EngineProcess) -> None:
     engine = await _load(process, "step_ms=10")
     await engine.open("it", "arena", ContextSettings(num_ubatch=2))

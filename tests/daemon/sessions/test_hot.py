@@ -273,14 +273,18 @@ async def _answering(session: Session) -> AsyncGenerator[None, None]:
 
 async def test_who_asks_at_once_is_not_kept_from_it(place: _Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sessiond.daemon.sessions.hot.COURTESY_S", 10 * _PATIENCE_S)
-    session = await place.open()
+    session, other = await place.open(), await place.open(key="other")
     await _watched(session)
+    await _ensure(other)
     async with _answering(session):
         await _until(
             session,
             lambda what: isinstance(what, FilesChanged),
             lambda: place.save("b.txt", "something else\n" * 10),
         )
+        await _ensure(
+            other
+        )  # which stands at the new prefix, and the frame of a question is still to be computed
         await asyncio.sleep(0.05)
         assert (await place.registry.workspaces.view(place.root)).keep_hot_state == "waiting"
     await _until(session, _finished, lambda: None)
