@@ -103,9 +103,8 @@ class KeepHot:
 
     def stands(self, prefix: Prefix) -> None:
         """A session was brought to this prefix: nothing is to be done for it."""
-        if (
-            self.state == "idle"
-        ):  # else a run is due or under way, which also computes the frame of a question
+        # Else a run is due or under way, which computes the frame of a question too.
+        if self.state == "idle":
             self._hot = prefix.tokens
 
     async def stop(self) -> None:
