@@ -79,11 +79,12 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(300)
-def test_a_quick_run_measures_every_kind_of_turn(tmp_path: Path, tiny: Path) -> None:
+def test_a_quick_run_measures_every_kind_of_turn(tmp_path: Path) -> None:
+    """With SmolLM2: a small end of a tiny model is sooner computed again than kept, and an undo rightly does so."""
     out = tmp_path / "out"
     given = ["--quick", "--no-peer", "--depths", "400", "--minutes", "3"]
-    given += ["--repeats", "3"]
-    done = bench(*given, "--model", tiny, "--out", out)
+    given += ["--repeats", "2"]
+    done = bench(*given, "--out", out)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in out.iterdir()) == [
         "events.svg",
