@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.llama_server import CACHE_MIB, ServerTurn, complete
+from benchmark.llama_server import CACHE_MIB, ServerTurn, complete, request
 from benchmark.process import Program
 from benchmark.took import NotMeasured
 from benchmark.unix_http import Address, ServerError
@@ -63,7 +63,7 @@ class LlamaServer:
     def complete(self, tokens: Sequence[int], answer: int) -> ServerTurn:
         """The likeliest `answer` tokens after these. Raises ServerError."""
         try:
-            return complete(self._address, tokens, answer)
+            return complete(self._address, request(tokens, answer))
         except ServerError as error:
             raise ServerError(f"{error}; its log is {self._log}") from error
 

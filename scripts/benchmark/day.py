@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,17 +38,32 @@ class Plan:
     seconds: float
     asks: int = 4
     """Questions for each commit, at most, beside the plain ones."""
+    show: Callable[[int, float], None] = lambda _done, _left_s: None
+    """Told how many commits are done, and for how many seconds it goes on at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """What the day was."""
+
+    turns: list[DayTurn]
+    whole: bool
+    """Whether it came to its end within its time."""
+    history: str
+    """Its newest commit."""
 
 
 def lived(
     plan: Plan, round_: Round, versions: Versions, client: Client, folder: Path, seed: int = 1
-) -> list[DayTurn]:
-    """The day's questions. It ends early where its time is over. Raises NotMeasured without a history."""
+) -> Lived:
+    """The day. It ends early where its time is over. Raises NotMeasured without a history."""
     try:
         with contextlib.closing(History(plan.repo)) as history:
             replay = Replay(history, plan.commits, Habits(asks=plan.asks), seed)
             replay.choose(client, plan.max_tokens, busiest=True)
-            return _Day(plan, round_, versions, replay.scratch(folder)).lived(replay)
+            day = _Day(plan, round_, versions, replay.scratch(folder))
+            whole = day.lived(replay)
+            return Lived(day.turns, whole, replay.commits[-1].decode())
     except NoHistory as error:
         raise NotMeasured(str(error)) from error
 
@@ -60,16 +75,19 @@ class _Day:
         self._plan, self._round, self._versions, self._mirror = plan, round_, versions, mirror
         (mirror.root / CONFIG_FILE).write_bytes(SETTINGS)
         self._contents = dict(files_of(mirror.root))
-        self._turns: list[DayTurn] = []
+        self.turns: list[DayTurn] = []
         self._asked = 0
 
-    def lived(self, replay: Replay) -> list[DayTurn]:
+    def lived(self, replay: Replay) -> bool:
+        """Whether there was time for all of it."""
         until = time.monotonic() + self._plan.seconds
         before = self._version()
         self._ask("cold", 0, before, think=False)
         for step in replay.steps():
-            if time.monotonic() > until:
-                break
+            left = until - time.monotonic()
+            if left < 0:
+                return False
+            self._plan.show(step.commit, left)
             self._apply(step)
             version = self._version()
             if not step.asked or version.ids == before.ids:
@@ -78,7 +96,7 @@ class _Day:
             self._ask(step.kind, step.commit, version, think=True)
             self._ask("plain", step.commit, version, think=False)
             before = version
-        return self._turns
+        return True
 
     def _apply(self, step: Step) -> None:
         self._mirror.apply(step)
@@ -93,15 +111,15 @@ class _Day:
 
     def _save(self, version: Version) -> None:
         """Nobody asks."""
-        for side in self._round.order():
+        for side in self._round.order("saved"):
             side.save(version)
             side.rest()
 
     def _ask(self, kind: str, commit: int, version: Version, *, think: bool) -> None:
         self._asked += 1
         event = Event(version, (self._versions.question(SUFFIX, version),), think=think)
-        took = {side.name: _one(side, event) for side in self._round.order()}
-        self._turns.append(DayTurn(kind, commit, len(version.ids), took))
+        took = {side.name: _one(side, event) for side in self._round.order("asked")}
+        self.turns.append(DayTurn(kind, commit, len(version.ids), took))
 
 
 def files_of(root: Path) -> Mapping[str, bytes]:

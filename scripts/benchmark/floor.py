@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmark.floor_loop import Ask, Caching, Phase, Ran, Setup, common
 from benchmark.floor_process import FloorProcess
-from benchmark.sides import Role, Runtime, Work
+from benchmark.sides import Role, Runtime, Work, assignments
 from benchmark.stamps import together, token_ms
 from benchmark.texts import Piece
 from benchmark.took import NotMeasured, Took
@@ -27,7 +27,6 @@ class Floor:
 
     name = "floor"
     role: Role = "floor"
-    flags: Sequence[str] = ()
 
     def __init__(self) -> None:
         self._runtime: Runtime | None = None
@@ -36,6 +35,11 @@ class Floor:
         """Prefixes and whole prompts that were asked about."""
         self._version: Version | None = None
         self._restores = False
+
+    @property
+    def flags(self) -> Sequence[str]:
+        """See Side."""
+        return assignments(self._runtime.environ) if self._runtime else ()
 
     def like(self, runtime: Runtime) -> None:
         """Run the model like this from the next `begin` on."""

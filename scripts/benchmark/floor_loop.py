@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -81,6 +82,7 @@ class Caching:
 
 def serve(setup: Setup, pipe: Connection) -> None:
     """Answer what comes through the pipe, until it is closed."""
+    os.environ.update(setup.runtime.environ)  # OpenMP reads them when llama.cpp is loaded
     try:
         loop = Loop(setup)
     except RuntimeError as error:

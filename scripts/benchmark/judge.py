@@ -58,8 +58,8 @@ def _judged(row: Row, ours: str, floor: str, peers: list[str]) -> Verdict:
     _hold_to_peer(verdict)
     for peer in peers:
         found = ratio(row, ours, peer)
-        if found and not found.fault and found.low > 1:
-            verdict.faster.append(f"{peer} was faster: ours took {found.median:.2f} times as long")
+        if found and not found.too_few and found.low > 1:
+            verdict.faster.append(f"{peer} was faster: ours took {_told(found)} times as long")
     return verdict
 
 
@@ -91,6 +91,13 @@ def figure(row: Row, side: str) -> Estimate | None:
     return estimate(values) if values else None
 
 
+def background(row: Row, side: str) -> Estimate | None:
+    """How long a side's background took, from a save until it was done, where somebody waited for that."""
+    took = [each for each in row.samples.get(side, []) if each is not None]
+    values = [each.ready_ms for each in took if each.ready_ms is not None]
+    return estimate(values) if values else None
+
+
 def ratio(row: Row, one: str, other: str, less_ms: float = 0.0) -> Estimate | None:
     """Of pairs. `less_ms` is taken off the first of each."""
     values = [None if value is None else max(0.0, value - less_ms) for value in row.values(one)]
@@ -104,10 +111,12 @@ def _hold_to_floor(verdict: Verdict, ours: str, floor: str) -> None:
         return
     found = ratio(verdict.row, ours, floor, limit.floor_extra_ms)
     claim = f"at most {limit.floor_ratio:g} times the floor plus {limit.floor_extra_ms:g} ms"
-    if found is None or found.fault:
-        verdict.unknown.append(f"{claim}: {found.fault if found else NOT_MEASURED}")
+    if found is None:
+        verdict.unknown.append(f"{claim}: {NOT_MEASURED}")
+    elif why := _undecided(found, straddles=found.low <= limit.floor_ratio < found.high):
+        verdict.unknown.append(f"{claim}: {why}")
     elif found.median > limit.floor_ratio:
-        verdict.shortfalls.append(f"it is {found.median:.2f} times the floor, less that extra, not {claim}")
+        verdict.shortfalls.append(f"it is {_told(found)} times the floor, less that extra, not {claim}")
 
 
 def _hold_to_peer(verdict: Verdict) -> None:
@@ -115,14 +124,28 @@ def _hold_to_peer(verdict: Verdict) -> None:
     if not limit.peer_ratio:
         return
     claim = f"at least {limit.peer_ratio:g} times as fast as the best peer"
-    if found is None or found.fault:
-        verdict.unknown.append(f"{claim}: {found.fault if found else NOT_MEASURED}")
+    if found is None:
+        verdict.unknown.append(f"{claim}: {NOT_MEASURED}")
+    elif why := _undecided(found, straddles=found.low < limit.peer_ratio <= found.high):
+        verdict.unknown.append(f"{claim}: {why}")
     elif found.median < limit.peer_ratio:
         # At a limit of one, what cannot be told from it is not slower.
         if limit.peer_ratio == 1 and found.high >= 1:
             return
-        told = f"it is {found.median:.2f} times as fast as {verdict.best_peer}, not {limit.peer_ratio:g}"
+        told = f"it is {_told(found)} times as fast as {verdict.best_peer}, not {limit.peer_ratio:g}"
         verdict.shortfalls.append(told)
+
+
+def _undecided(found: Estimate, *, straddles: bool) -> str:
+    """Why a claim is neither met nor missed; empty if it is one of them. An interval that lies wholly on one side of the
+    limit decides, however wide it is: little that is left after the extra was taken off is always wide, for its median.
+    """
+    return found.fault if found.too_few or straddles else ""
+
+
+def _told(found: Estimate) -> str:
+    """A ratio in a sentence. Of one that is too wide the median would say more than is known."""
+    return f"{found.low:.2f} to {found.high:.2f}" if found.too_wide else f"{found.median:.2f}"
 
 
 def settled(row: Row, ours: str, others: Sequence[str]) -> bool:

@@ -49,8 +49,8 @@ class ServerTurn:
             self.reused_tokens = int(event["timings"]["cache_n"])
 
 
-def complete(address: Address, tokens: Sequence[int], answer: int, slot: int | None = None) -> ServerTurn:
-    """The likeliest `answer` tokens after these; it chooses the slot if none is said. Raises ServerError."""
+def request(tokens: Sequence[int], answer: int, slot: int | None = None) -> bytes:
+    """For the likeliest `answer` tokens after these; it chooses the slot if none is said."""
     asked: dict[str, object] = {
         "prompt": list(tokens),
         "n_predict": answer,
@@ -62,7 +62,11 @@ def complete(address: Address, tokens: Sequence[int], answer: int, slot: int | N
     }
     if slot is not None:
         asked["id_slot"] = slot
-    body = json.dumps(asked).encode()
+    return json.dumps(asked).encode()
+
+
+def complete(address: Address, body: bytes) -> ServerTurn:
+    """A turn of a `request`, which is written before: that is no server's time. Raises ServerError."""
     turn = ServerTurn(time.perf_counter())
     try:
         for event in address.events("/completion", body, ANSWER_SECONDS):

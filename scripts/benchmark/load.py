@@ -10,7 +10,9 @@ import psutil
 
 
 class OtherLoad:
-    """The share of all cores that went to processes which are not ours, since this was made."""
+    """The share of all cores that others had, since this was made: processes which are not ours, and, on a virtual machine,
+    whatever its host ran in our place.
+    """
 
     def __init__(self) -> None:
         self._me = psutil.Process()
@@ -36,9 +38,12 @@ def _seconds(process: psutil.Process) -> float:
 
 
 def _busy() -> float:
-    """Seconds of all cores in which something ran. What a virtual machine's host took away is not among them."""
+    """Seconds of all cores in which something ran, or could not run since a virtual machine's host took them away. The
+    latter are told on Linux alone, and in no process's own seconds.
+    """
     times = psutil.cpu_times()
-    return _total([times.user, times.system, getattr(times, "nice", 0.0), getattr(times, "softirq", 0.0)])
+    where_told = [getattr(times, name, 0.0) for name in ("nice", "softirq", "steal")]
+    return _total([times.user, times.system, *where_told])
 
 
 def _total(seconds: Sequence[float]) -> float:

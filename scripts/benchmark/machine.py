@@ -7,8 +7,10 @@ import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import psutil
+from dulwich import porcelain
 from dulwich.errors import NotGitRepository
 from dulwich.repo import Repo
 
@@ -22,6 +24,10 @@ _CPUINFO = Path("/proc/cpuinfo")
 _FEATURES = ("avx", "avx2", "f16c", "fma", "avx_vnni", "asimd", "sve", "i8mm", "bf16")
 _FAMILIES = ("avx512", "amx")
 _SETTINGS = ("num_threads", "num_threads_batch", "num_batch", "num_ubatch", "num_gpu_layers", "kv_cache_type")
+
+
+_Status = tuple[dict[str, list[object]], list[object], list[object]]
+"""What differs between the commit and the index, what between that and the files, and files that git does not know."""
 
 
 def machine(runs: ModelRuntime) -> Machine:
@@ -61,13 +67,20 @@ def model_facts(client: Client, config: Config) -> ModelFacts:
 
 
 def our_version() -> str:
-    """Of the package, and the commit of the checkout, if it is one."""
+    """Of the package, and the commit of the checkout, if it is one: "+dirty" where it is not that commit which ran."""
     package = version("sessiond")
     try:
         with Repo(str(SOURCE)) as repo:
-            return f"{package} ({repo.head().decode()[:12]})"
+            return f"{package} ({repo.head().decode()[:12]}{'+dirty' * _is_dirty(repo)})"
     except (NotGitRepository, KeyError, OSError):
         return package
+
+
+def _is_dirty(repo: Repo) -> bool:
+    """Whether files differ from the commit, or are new. Those that git ignores are of no account."""
+    found = cast("_Status", porcelain.status(repo, untracked_files="all"))
+    staged, unstaged, untracked = found
+    return bool(unstaged or untracked or any(staged.values()))
 
 
 def texts_digest() -> str:

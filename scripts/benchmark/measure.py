@@ -83,10 +83,15 @@ class Run:
     def save(self) -> None:
         """Bring the report up to date and keep it."""
         self.report.seconds = round(time.monotonic() - self.began, 1)
-        roles = {side.name: side for side in self.sides}
-        for facts in self.report.sides:
-            facts.flags = list(roles[facts.name].flags) or facts.flags
         self.keep(self.report)
+
+    def note_flags(self, work: Work, *, rows: bool) -> None:
+        """How each side runs now. What it runs with for rows is what a page shows."""
+        sides = {side.name: side for side in self.sides}
+        for facts in self.report.sides:
+            facts.flags_by_work[work.name] = flags = list(sides[facts.name].flags)
+            if rows and flags:
+                facts.flags = flags
 
 
 def measured(asked: Asked, folder: Path, progress: Progress, keep: Callable[[Report], None]) -> Report:
@@ -134,7 +139,10 @@ def _empty(ours: Ours, sides: list[Side]) -> Report:
         machine=machine(ours.ways()),
         model=model_facts(ours.client, Config()),
         texts_digest=texts_digest(),
-        sides=[SideFacts(side.name, side.role) for side in sides],
+        sides=[
+            SideFacts(side.name, side.role, version=side.version() if isinstance(side, LlamaServer) else "")
+            for side in sides
+        ],
         rows=[],
         not_measured=[],
     )
@@ -164,8 +172,8 @@ def _depths(run: Run) -> None:
     ]
     weights = [_weight(scenario, len(run.sides)) for scenarios in planned for scenario in scenarios]
     extras = [name for name in EXTRAS if name in run.asked.classes]
-    # What is beside the rows gets a tenth each.
-    seconds = run.asked.seconds * (1 - 0.1 * len(extras)) - (time.monotonic() - run.began)
+    beside = run.asked.seconds * sum(EXTRA_SHARES[name] for name in extras)
+    seconds = run.asked.seconds - beside - (time.monotonic() - run.began)
     budget, index = Budget(seconds, weights, time.monotonic()), 0
     if len(desks) > 1 and "crowd" in run.asked.classes:
         run.note("clients at once, at other depths than the least: peers would compute hours for them")
@@ -179,7 +187,7 @@ def _depths(run: Run) -> None:
             Repeats(round_, first, nothing, 0, lambda _what: None, must=True).run()
         for scenario in scenarios:
             run.report.rows += scenario.rows
-            show = partial(_show, run, index, len(weights), budget)
+            show = partial(_show, run, index, len(weights), budget, beside)
             Repeats(round_, scenario, budget, index, show).run()
             index += 1
             run.save()
@@ -190,8 +198,8 @@ def _weight(scenario: Scenario, sides: int) -> int:
     return scenario.cost * scenario.wanted * sides
 
 
-def _show(run: Run, index: int, of: int, budget: Budget, what: str) -> None:
-    run.progress.show(index, of, what, budget.left(time.monotonic()))
+def _show(run: Run, index: int, of: int, budget: Budget, beside: float, what: str) -> None:
+    run.progress.show(index, of, what, budget.left(time.monotonic()) + beside)
 
 
 def _left_out(run: Run, desk: Desk) -> dict[str, str]:
@@ -209,10 +217,12 @@ def _begun(run: Run, desk: Desk, left_out: Mapping[str, str]) -> Round:
     """All sides, ready for this depth. Ours comes first, as the others run the model as it does."""
     window = classes.window_of(desk.depth, desk.suffixes, desk.answer)
     others = classes.window_of(desk.depth, (classes.SUFFIX,), desk.answer)
-    return _ready(run, Work(f"{desk.depth}", window, desk.clients, others), left_out)
+    return _ready(run, Work(f"{desk.depth}", window, desk.clients, others), left_out, rows=True)
 
 
-def _ready(run: Run, work: Work, left_out: Mapping[str, str] = MappingProxyType({})) -> Round:
+def _ready(
+    run: Run, work: Work, left_out: Mapping[str, str] = MappingProxyType({}), *, rows: bool = False
+) -> Round:
     run.progress.say(f"{work.name}: all sides start")
     round_ = Round(run.sides)
 
@@ -225,7 +235,9 @@ def _ready(run: Run, work: Work, left_out: Mapping[str, str] = MappingProxyType(
         side.begin(work)
 
     begin_all(round_, begin)
-    run.report.model = model_facts(run.ours.client, run.ours.config())
+    if rows or not run.report.rows:
+        run.report.model = model_facts(run.ours.client, run.ours.config())
+    run.note_flags(work, rows=rows)
     for name, why in round_.absent.items():
         run.progress.say(f"{name} is not measured: {why}")
     return round_
@@ -254,7 +266,13 @@ def _caching(run: Run) -> None:
 
 
 def _memory(run: Run) -> None:
-    rows, notes = memory.measured(run.ours, run.folder, run.asked.model)
+    # Whoever maps the weights has a part of each page: nobody does but the engines that are measured. `begin` starts
+    # all sides again.
+    for side in run.sides:
+        if side is not run.ours:
+            side.close()
+    with run.ours.paused():
+        rows, notes = memory.measured(run.folder, run.asked.model)
     run.report.memory = rows
     run.report.notes += notes
 
@@ -264,9 +282,20 @@ def _day(run: Run) -> None:
         depth for depth in run.asked.depths if depth <= day.MOST_TOKENS or depth == min(run.asked.depths)
     )
     round_ = _ready(run, Work("day", depth + day.ROOM, 1))
-    plan = day.Plan(run.asked.repo, run.asked.commits, depth, run.asked.seconds * 0.1)
-    run.report.day = day.lived(plan, round_, run.versions, run.ours.client, run.folder / "day")
+    seconds = run.asked.seconds * EXTRA_SHARES["day"]
+    plan = day.Plan(run.asked.repo, run.asked.commits, depth, seconds, show=partial(_show_day, run))
+    lived = day.lived(plan, round_, run.versions, run.ours.client, run.folder / "day")
+    run.report.day = lived.turns
+    run.report.day_history = lived.history
+    if not lived.whole:
+        run.note(f"the rest of the day: its time was over after {len(lived.turns)} questions")
+
+
+def _show_day(run: Run, done: int, left_s: float) -> None:
+    run.progress.show(done, run.asked.commits, "commits of the day", left_s)
 
 
 EXTRAS: dict[str, Callable[[Run], None]] = {"caching": _caching, "memory": _memory, "day": _day}
 """By the names of `--classes`."""
+EXTRA_SHARES = {"caching": 0.01, "memory": 0.01, "day": 0.1}
+"""Of a run's time, which rows leave to them."""

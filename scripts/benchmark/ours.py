@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from benchmark.at_once import at_once
+from benchmark.quiet import wait_until_still
 from benchmark.sides import Role, Runtime, Work, runtime_of
 from benchmark.stamps import together
 from benchmark.texts import Piece
@@ -27,6 +30,7 @@ from replay_plan import Step
 from replay_records import Runs
 from replay_scratch import Scratch
 from sessiond.client import Client, Config, DecodeConfig, PrefixInput, Session, SessiondError, prefix_input
+from sessiond.v1.config_pb2 import SPECULATION_OFF
 from sessiond.v1.context_pb2 import WorkspaceInput
 from sessiond.v1.model_service_pb2 import ModelRuntime
 
@@ -115,11 +119,24 @@ class Ours:
         self._start()
         self._wait()
 
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """There is no daemon meanwhile, and nothing that it maps. The state folder stays."""
+        self._leave()
+        self._daemon.close()
+        try:
+            yield
+        finally:
+            self._start()
+            self._wait()
+
     def turn(self, client: int, version: Version, suffix: Piece, answer: int) -> Took:
         """See Side."""
+        opened_ms = self._opened_now(client)
         turn = self.asked(client, version, suffix, answer)
         delay = self._planted * turn.first_token_ms
-        return _took([turn], turn.first_token_ms + delay, turn.token_ms)
+        took = _took([turn], turn.first_token_ms + delay, turn.token_ms)
+        return msgspec.structs.replace(took, opened_ms=opened_ms)
 
     def asked(self, client: int, version: Version, suffix: Piece, answer: int) -> Turn:
         """A turn, and how it went. Raises NotMeasured, RuntimeError if it was about other tokens."""
@@ -148,13 +165,17 @@ class Ours:
         return _took(turns, wall_ms, 1e3 / speed if speed else 0.0)
 
     def rest(self) -> None:
-        """See Side: until the watcher has had its time to see the last save, and no background prefill runs."""
+        """See Side: until the watcher has had its time to see the last save, no background prefill runs, and what was
+        computed is kept in memory and on the disk: that goes on beside what comes next for one who asks again at once, but it is
+        not to go on beside what another side does.
+        """
         until = time.perf_counter() + REST_SECONDS
         while time.perf_counter() < until:
             quiet = time.perf_counter() - self._wrote >= QUIET_S
             if quiet and not self._runs.unfinished_since(0.0):
-                return
+                break
             time.sleep(_TICK_S)
+        wait_until_still(self._pid(), REST_SECONDS)
 
     def keep(self) -> None:
         """See Side. Nothing has to be told: what was there stays while there is room."""
@@ -168,6 +189,10 @@ class Ours:
     def config(self) -> Config:
         """What the daemon chose for the sessions. Asked after `begin`."""
         return self._session(0).info().config
+
+    def _pid(self) -> int:
+        """The daemon's."""
+        return int((self._folder / "d.sock.lock").read_text("utf-8"))
 
     def _start(self) -> None:
         self._daemon.enter_context(own_daemon(self._folder, self._model, measure=self._measure))
@@ -192,6 +217,17 @@ class Ours:
                 listening.start()
         return self._sessions[client]
 
+    def _opened_now(self, client: int) -> float | None:
+        """Open the client's session, as an editor does when it starts: how many milliseconds that took, None if it was open."""
+        if client in self._sessions:
+            return None
+        begun = time.perf_counter()
+        try:
+            self._session(client)
+        except (SessiondError, TimeoutError) as error:
+            raise NotMeasured(f"{type(error).__name__}: {error}") from error
+        return (time.perf_counter() - begun) * 1e3
+
     def _hot(self) -> bool:
         finished = self._runs.in_phase("finished")
         return any(run.began >= self._wrote for run in finished) and not self._runs.unfinished_since(0.0)
@@ -210,7 +246,9 @@ class Ours:
         return prefix_input(workspace=WorkspaceInput(max_tokens=self._work.window))
 
     def _config(self, answer: int) -> DecodeConfig:
-        return greedy(answer, never=self._end_tokens if answer > 1 else ())
+        config = greedy(answer, never=self._end_tokens if answer > 1 else ())
+        config.speculation = SPECULATION_OFF  # the others guess nothing either
+        return config
 
 
 def _listen(session: Session, runs: Runs) -> None:

@@ -7,8 +7,9 @@ that prefix, and restores it then: into its own slot after an undo or a restart,
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,9 @@ from pathlib import Path
 import psutil
 
 from benchmark.at_once import at_once
-from benchmark.llama_server import ANSWER_SECONDS, CACHE_MIB, ServerTurn, complete
+from benchmark.llama_server import ANSWER_SECONDS, CACHE_MIB, ServerTurn, complete, request
 from benchmark.process import Program
-from benchmark.sides import Role, Runtime, Work
+from benchmark.sides import Role, Runtime, Work, assignments
 from benchmark.stamps import together
 from benchmark.texts import Piece
 from benchmark.took import NotMeasured, Took
@@ -90,12 +91,29 @@ class LlamaServer:
         """Names of slots' files, by the prefix that they hold."""
         self._holds: dict[int, Version | None] = {}
         """What the clever client knows of its slots."""
+        self._arguments: Sequence[str] = ()
+        self._environ: Mapping[str, str] = {}
         self.flags: Sequence[str] = ()
 
     @property
     def name(self) -> str:
         """See Side."""
         return self._variant.name
+
+    def version(self) -> str:
+        """As the program tells it; empty if it does not."""
+        try:
+            done = subprocess.run(
+                [str(self._program_path), "--version"],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=30,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        told = (done.stdout + done.stderr).splitlines()
+        return next((line for line in told if line.startswith("version")), "")[:200]
 
     def like(self, runtime: Runtime) -> None:
         """Run the model like this from the next `begin` on, as far as the variant says so."""
@@ -106,7 +124,9 @@ class LlamaServer:
         if self._runtime is None:
             raise NotMeasured("it is not known how the model runs")
         self._work, self._version = work, None
-        self.flags = self._variant.arguments(self._runtime, work)
+        self._arguments = self._variant.arguments(self._runtime, work)
+        self._environ = self._runtime.environ if self._variant.clever else {}
+        self.flags = [*assignments(self._environ), *self._arguments]
         for name in self._saved.values():
             (self._slots / name).unlink(missing_ok=True)
         self._saved = {}
@@ -120,7 +140,7 @@ class LlamaServer:
         """See Side. By default nothing happens then."""
         begun = time.perf_counter()
         if self._variant.clever and self._version is not None:
-            self._complete(0, self._version.ids, 1)
+            self._complete(self._request(0, self._version.ids, 1))
             self._holds[0] = self._version
         return (time.perf_counter() - begun) * 1e3
 
@@ -131,9 +151,10 @@ class LlamaServer:
 
     def turn(self, client: int, version: Version, suffix: Piece, answer: int) -> Took:
         """See Side. A slot that has to be restored first is, within the turn's time."""
+        body = self._request(client, (*version.ids, *suffix.ids), answer)
         begun = time.perf_counter()
         restored = self._restored(client, version)
-        turn = self._complete(client, (*version.ids, *suffix.ids), answer)
+        turn = self._complete(body)
         took = _took([turn], (turn.first_at - begun) * 1e3, turn.token_ms)
         self._holds[client] = version
         return _with_restored(took, restored)
@@ -141,11 +162,14 @@ class LlamaServer:
     def together(self, version: Version, suffixes: Sequence[Piece], answer: int) -> Took:
         """See Side."""
 
-        def one(client: int, piece: Piece) -> tuple[ServerTurn, int]:
+        def one(client: int, body: bytes) -> tuple[ServerTurn, int]:
             restored = self._restored(client, version)
-            return self._complete(client, (*version.ids, *piece.ids), answer), restored
+            return self._complete(body), restored
 
-        begun, done = at_once([partial(one, client, piece) for client, piece in enumerate(suffixes)])
+        bodies = [
+            self._request(client, (*version.ids, *piece.ids), answer) for client, piece in enumerate(suffixes)
+        ]
+        begun, done = at_once([partial(one, client, body) for client, body in enumerate(bodies)])
         turns = [turn for turn, _ in done]
         self._holds |= dict.fromkeys(range(len(suffixes)), version)
         speed = together([turn.stamps for turn in turns])
@@ -190,7 +214,7 @@ class LlamaServer:
             command += ["--slot-save-path", str(self._slots)]
         self._address.path.unlink(missing_ok=True)
         log = self._folder / f"{_short(self.name)}.log"
-        self._program = Program([*command, *self.flags], self._address, "/health", log)
+        self._program = Program([*command, *self._arguments], self._address, "/health", log, self._environ)
 
     def _restored(self, client: int, version: Version) -> int:
         """Bring a saved prefix back into a client's slot that does not hold it; how many tokens that were."""
@@ -205,10 +229,14 @@ class LlamaServer:
         except ServerError as error:
             raise self._failed(error) from error
 
-    def _complete(self, client: int, ids: Sequence[int], answer: int) -> ServerTurn:
-        """The likeliest tokens after these. Only the clever client says in which slot. Raises NotMeasured."""
+    def _request(self, client: int, ids: Sequence[int], answer: int) -> bytes:
+        """For the likeliest tokens after these. Only the clever client says in which slot."""
+        return request(ids, answer, client if self._variant.clever else None)
+
+    def _complete(self, body: bytes) -> ServerTurn:
+        """Raises NotMeasured."""
         try:
-            return complete(self._address, ids, answer, client if self._variant.clever else None)
+            return complete(self._address, body)
         except ServerError as error:
             raise self._failed(error) from error
 

@@ -33,14 +33,16 @@ class Round:
     """What happened last."""
     behind: set[str] = field(default_factory=set[str])
     """Sides that what happened last did not happen to."""
-    _begun: int = 0
+    _happened: Counter[str] = field(default_factory=Counter[str])
 
-    def order(self) -> list[Side]:
-        """The sides of the next event. Each begins in its turn."""
+    def order(self, kind: str) -> list[Side]:
+        """The sides of the next event of this kind. Each begins in its turn, and every other time those before it in the
+        list follow, not those behind it: whoever comes after another one in all repeats may have its heat, or its noise.
+        """
         taking_part = [side for side in self.sides if side.name not in self.absent]
-        first = self._begun % max(1, len(taking_part))
-        self._begun += 1
-        return [*taking_part[first:], *taking_part[:first]]
+        first, step = self._happened[kind] % max(1, len(taking_part)), 1 - self._happened[kind] % 2 * 2
+        self._happened[kind] += 1
+        return [taking_part[(first + step * place) % len(taking_part)] for place in range(len(taking_part))]
 
     def catch_up(self) -> None:
         """Bring everybody to the files as they stand, untimed. Whoever cannot will say so when it is timed."""
@@ -103,20 +105,19 @@ class Repeats:
         begun = time.monotonic()
         if number and self._budget.left(begun) < self._longest:
             return
-        for row, event in self._scenario.steps():
+        for place, (row, event) in enumerate(self._scenario.steps()):
             load = OtherLoad()
             self._round.last = event
-            took = {side.name: self._one(side, row, event) for side in self._round.order()}
+            order = self._round.order(f"{self._scenario.rows[0].key}, {place}")
+            took = {side.name: self._one(side, row, event) for side in order}
             if row is not None and self._recording:
                 _note(row, event, took, load.share())
         self._longest = max(self._longest, time.monotonic() - begun)
 
     def _one(self, side: Side, row: Row | None, event: Event) -> Took | None:
         """What the event cost this side; None if it could not be done, and the rows say why."""
-        if side.name in self._hopeless:
+        if side.name in self._hopeless or self._faults[side.name] >= GIVE_UP:
             self._round.behind.add(side.name)
-            return None
-        if self._faults[side.name] >= GIVE_UP:
             return None
         try:
             took = perform(side, event)

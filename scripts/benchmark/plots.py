@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 from benchmark.judge import Verdict, judged
 from benchmark.results import DayTurn, Report
@@ -14,6 +15,8 @@ _LEFT, _RIGHT, _TOP = 70.0, 20.0, 54.0
 _PANEL, _LEGEND_LINE, _ROW = 250.0, 20.0, 24.0
 _LABELS = 270.0
 """Pixels for the names of events."""
+_PALE = 0.35
+"""Opacity of the mark of a figure that says little, which has no whisker and lies on no line."""
 TIERS = ("reused_tokens", "restored_tokens", "prefilled_tokens")
 
 
@@ -37,16 +40,15 @@ def pictures(report: Report) -> dict[str, str]:
 def suffix_growth(report: Report, verdicts: Sequence[Verdict]) -> Drawing:
     """A panel for each depth: milliseconds to the first token over tokens of the suffix, both logarithmic."""
     depths = sorted({verdict.row.depth for verdict in verdicts})
-    legend = _legend_height(report)
+    legend = _legend_height(report, verdicts)
     drawing = Drawing(
         WIDTH,
         _TOP + legend + len(depths) * (_PANEL + 56) + 10,
         "Time to the first token against the length of the suffix",
         _all_told(verdicts),
     )
-    _head(drawing, report, "First token against new tokens, milliseconds, the prefix hot")
-    everything = [each for verdict in verdicts for each in verdict.sides.values()]
-    low, high = around([max(value, 0.01) for each in everything for value in (each.low, each.high)])
+    _head(drawing, report, "First token against new tokens, milliseconds, the prefix hot", verdicts)
+    low, high = _range(verdicts)
     across = around([max(1, verdict.row.suffix) for verdict in verdicts])
     for index, depth in enumerate(depths):
         top = _TOP + legend + 26 + index * (_PANEL + 56)
@@ -64,14 +66,12 @@ def suffix_growth(report: Report, verdicts: Sequence[Verdict]) -> Drawing:
 def by_event(report: Report, verdicts: Sequence[Verdict]) -> Drawing:
     """A line for each kind of turn, a mark for each side, milliseconds to the first token on a logarithmic axis."""
     depths = sorted({verdict.row.depth for verdict in verdicts})
-    legend = _legend_height(report)
+    legend = _legend_height(report, verdicts)
     height = _TOP + legend + (len(verdicts) + 1.2 * len(depths)) * _ROW + 50
     drawing = Drawing(WIDTH, height, "Time to the first token by kind of turn", _all_told(verdicts))
-    _head(
-        drawing, report, "First token by kind of turn, milliseconds; whiskers are 90% intervals of the median"
-    )
-    everything = [each for verdict in verdicts for each in verdict.sides.values()]
-    low, high = around([max(value, 0.01) for each in everything for value in (each.low, each.high)])
+    told = "First token by kind of turn, milliseconds; whiskers are 90% intervals of the median"
+    _head(drawing, report, told, verdicts)
+    low, high = _range(verdicts)
     x = Scale(low, high, _LABELS, WIDTH - _RIGHT, log=True)
     at = top = _TOP + legend + 6
     marks: list[tuple[float, Verdict]] = []
@@ -88,8 +88,8 @@ def by_event(report: Report, verdicts: Sequence[Verdict]) -> Drawing:
         drawing.text(_LABELS - 14, line + 4, verdict.row.label, anchor="end")
         for index, side in enumerate(report.sides):
             if found := verdict.sides.get(side.name):
-                drawing.line([(x(found.low), line), (x(found.high), line)], f"s{index % 8}")
-                drawing.mark(x(found.median), line, index, _told(side.name, found))
+                ends = [(x(found.low), line), (x(found.high), line)]
+                _figure(drawing, (x(found.median), line), ends, index, found, _told(side.name, found))
     return drawing
 
 
@@ -135,10 +135,47 @@ def _tiers(turn: DayTurn, side: str) -> list[int]:
 
 def _curve(drawing: Drawing, x: Scale, y: Scale, index: int, name: str, verdicts: Sequence[Verdict]) -> None:
     found = [(verdict.row.suffix, each) for verdict in verdicts if (each := verdict.sides.get(name))]
-    drawing.line([(x(tokens), y(each.median)) for tokens, each in found], f"s{index % 8}")
+    drawing.line([(x(tokens), y(each.median)) for tokens, each in found if not each.fault], f"s{index % 8}")
     for tokens, each in found:
-        drawing.line([(x(tokens), y(each.low)), (x(tokens), y(each.high))], f"s{index % 8}")
-        drawing.mark(x(tokens), y(each.median), index, f"{tokens:,} tokens, {_told(name, each)}")
+        ends = [(x(tokens), y(each.low)), (x(tokens), y(each.high))]
+        told = f"{tokens:,} tokens, {_told(name, each)}"
+        _figure(drawing, (x(tokens), y(each.median)), ends, index, each, told)
+
+
+def _figure(
+    drawing: Drawing,
+    at: tuple[float, float],
+    ends: Sequence[tuple[float, float]],
+    index: int,
+    found: Estimate,
+    told: str,
+) -> None:
+    """A side's mark and its whisker. Of a figure that says little the mark alone, and pale."""
+    if found.fault:
+        with _pale(drawing):
+            drawing.mark(*at, index, told)
+    else:
+        drawing.line(ends, f"s{index % 8}")
+        drawing.mark(*at, index, told)
+
+
+@contextmanager
+def _pale(drawing: Drawing) -> Generator[None]:
+    """What is drawn meanwhile can be seen through."""
+    drawing.parts.append(f'<g opacity="{_PALE}">')
+    yield
+    drawing.parts.append("</g>")
+
+
+def _range(verdicts: Sequence[Verdict]) -> tuple[float, float]:
+    """Ends of the axis of milliseconds: it has room for all that is drawn."""
+    found = [each for verdict in verdicts for each in verdict.sides.values()]
+    drawn = [value for each in found for value in ((each.median,) if each.fault else (each.low, each.high))]
+    return around([max(value, 0.01) for value in drawn])
+
+
+def _has_pale(verdicts: Sequence[Verdict]) -> bool:
+    return any(each.fault for verdict in verdicts for each in verdict.sides.values())
 
 
 def _frame(drawing: Drawing, y: Scale, told: str, top: float) -> None:
@@ -149,22 +186,34 @@ def _frame(drawing: Drawing, y: Scale, told: str, top: float) -> None:
     drawing.line([(_LEFT, top), (_LEFT, top + _PANEL), (WIDTH - _RIGHT, top + _PANEL)], "axis")
 
 
-def _head(drawing: Drawing, report: Report, title: str) -> None:
+def _head(drawing: Drawing, report: Report, title: str, verdicts: Sequence[Verdict]) -> None:
     drawing.text(12, 24, title, kind="big")
     drawing.text(
         12, 42, f"{report.model.name}, {report.machine.cpu}, {report.machine.cores} cores", kind="small"
     )
     for index, side in enumerate(report.sides):
-        x, y = 20 + (index % 4) * 210, _TOP + 4 + (index // 4) * _LEGEND_LINE
+        x, y = _legend_place(index)
         drawing.mark(x, y, index)
         drawing.text(x + 12, y + 4, side.name)
+    if _has_pale(verdicts):
+        x, y = _legend_place(len(report.sides))
+        with _pale(drawing):
+            drawing.rectangle(x - 4.5, y - 4.5, 9, 9, "ink")
+        drawing.text(x + 12, y + 4, "pale: too few or too wide")
 
 
-def _legend_height(report: Report) -> float:
-    return _LEGEND_LINE * ((len(report.sides) + 3) // 4)
+def _legend_place(index: int) -> tuple[float, float]:
+    return 20 + (index % 4) * 210, _TOP + 4 + (index // 4) * _LEGEND_LINE
+
+
+def _legend_height(report: Report, verdicts: Sequence[Verdict]) -> float:
+    entries = len(report.sides) + _has_pale(verdicts)
+    return _LEGEND_LINE * ((entries + 3) // 4)
 
 
 def _told(side: str, found: Estimate) -> str:
+    if found.fault:
+        return f"{side}: {found.fault}, about {found.median:.1f} ms"
     return f"{side}: {found.median:.1f} ms [{found.low:.1f}, {found.high:.1f}]"
 
 
@@ -172,7 +221,7 @@ def _all_told(verdicts: Sequence[Verdict]) -> str:
     """The figures as sentences: a picture is not all that there is."""
     lines = [
         f"{verdict.row.label} at {verdict.row.depth:,}: "
-        + ", ".join(f"{name} {found.median:.1f}" for name, found in verdict.sides.items())
+        + ", ".join(f"{name} {found.fault or f'{found.median:.1f}'}" for name, found in verdict.sides.items())
         for verdict in verdicts
     ]
     return f"Median milliseconds to the first token, by kind of turn and side. {'; '.join(lines)}."

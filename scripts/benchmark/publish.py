@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmark import plots, results, table
 from benchmark.judge import Verdict, judged
-from benchmark.results import NoResults, Report
+from benchmark.results import NoResults, Report, SideFacts
 from benchmark.texts import SOURCE
 
 FOLDER = SOURCE / "docs" / "benchmarks"
@@ -59,7 +59,8 @@ def stale(root: Path = FOLDER, readme: Path = README) -> list[str]:
 def pages(report: Report, folder: Path) -> dict[str, str]:
     """What stands beside the results, by file name. Figures of single samples are in the results alone."""
     pictures = plots.pictures(report)
-    return {PAGE: _page(report, pictures, has_notes=(folder / NOTES).exists()), **pictures}
+    page = _page(report, folder.name, pictures, has_notes=(folder / NOTES).exists())
+    return {PAGE: page, **pictures}
 
 
 def excerpt(report: Report, path: str) -> str:
@@ -78,14 +79,17 @@ def excerpt(report: Report, path: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _page(report: Report, pictures: Iterable[str], *, has_notes: bool) -> str:
+def _page(report: Report, name: str, pictures: Iterable[str], *, has_notes: bool) -> str:
     verdicts = judged(report)
     lines = [
-        f"# {report.model.name}",
+        f"# {name}",
         "",
         f"{_where(report)}, {report.began[:10]}, sessiond {report.version}.",
     ]
-    lines += [f"llama.cpp: {report.model.backend} {report.model.backend_version}.", ""]
+    lines += [
+        f"{told}." for told in [f"{report.model.backend} {report.model.backend_version}", *report.model.notes]
+    ]
+    lines += [""]
     lines += [f"What is behind these figures: [{NOTES}]({NOTES}).", ""] if has_notes else []
     lines += [f"![{_title(name)}]({name})" for name in pictures]
     lines += [
@@ -98,13 +102,19 @@ def _page(report: Report, pictures: Iterable[str], *, has_notes: bool) -> str:
         ["depth", "turn", *sides, "of the floor", "fastest peer, of ours", ""],
         ([f"{verdict.row.depth:,}", verdict.row.label, *_cells(verdict, sides)] for verdict in verdicts),
     )
+    if thinking := table.thinking(report):
+        lines += ["", "From a save until all of it was done:", "", *(f"- {told}" for told in thinking)]
     lines += ["", "## What falls short, is not known, or is faster elsewhere", ""]
     lines += [f"- {sentence}" for sentence in table.sentences(report, verdicts)]
     lines += ["", "## All other tables", "", "```text"]
     lines += [line.rstrip() for line in table.beside_the_rows(report).splitlines()]
     lines += ["```", "", "## How each side was run", ""]
-    lines += [f"- {side.name}: `{' '.join(side.flags)}`" for side in report.sides if side.flags]
+    lines += [f"- {_run(side)}" for side in report.sides if side.flags]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _run(side: SideFacts) -> str:
+    return f"{side.name}{f' ({side.version})' if side.version else ''}: `{' '.join(side.flags)}`"
 
 
 def _cells(verdict: Verdict, sides: Sequence[str]) -> list[str]:

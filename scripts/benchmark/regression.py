@@ -3,6 +3,8 @@
 A row's loss is its median ratio to the floor now, of that before. Two things are a loss: all warm rows together by more
 than `TOGETHER`, and a single row that is surely beyond `ALONE`. Both lie between noise and the smallest loss that has to be
 found, a fifth. What others do on the machine hits both sides of a pair alike, and medians do not care for outliers.
+
+What only the old run has may be lost, and says so; runs of two models are not compared.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TextIO
 
 from benchmark.results import Report, Row
@@ -44,6 +46,15 @@ class Finding:
     together: Loss | None
     """None if the runs have no warm row in common that has enough samples."""
     rows: dict[str, Loss]
+    missing: list[str] = field(default_factory=list[str])
+    """Rows of the old run of which the new one has not enough pairs, or none: of these nothing can be said."""
+
+    @property
+    def status(self) -> int:
+        """0 no loss, 1 a loss, 2 nothing can be said, of all or of some."""
+        if self.losses:
+            return 1
+        return 2 if self.unclear or self.missing else 0
 
     @property
     def losses(self) -> list[str]:
@@ -76,27 +87,49 @@ def warm_ratios(report: Report) -> Ratios:
 
 def compared(old: Ratios, new: Ratios) -> Finding:
     """What was lost. Pure, and the same for the same samples."""
-    keys = sorted(old.keys() & new.keys())
+    keys, missing = sorted(old.keys() & new.keys()), sorted(old.keys() - new.keys())
     if not keys:
-        return Finding(None, {})
+        return Finding(None, {}, missing)
     rows = {key: _loss(old, new, [key], ALONE_CONFIDENCE) for key in keys}
-    return Finding(_loss(old, new, keys, 0.90), rows)
+    return Finding(_loss(old, new, keys, 0.90), rows, missing)
 
 
 def told(old: Report, news: Sequence[Report], stream: TextIO) -> int:
     """Compare, say what was found, and return the status: 0 no loss, 1 a loss, 2 nothing can be said."""
     statuses: list[int] = []
     for index, new in enumerate(news, 1):
-        finding = compared(warm_ratios(old), warm_ratios(new))
         name = f"run {index} of {len(news)}"
-        losses = finding.losses
-        stream.writelines(f"{name}: LOST: {sentence}\n" for sentence in losses)
-        if not losses and finding.unclear:
-            stream.write(f"{name}: nothing can be said: {finding.unclear}\n")
-        elif not losses and finding.together:
-            stream.write(f"{name}: nothing was lost: {_told(finding.together)} times what it was\n")
-        statuses.append(1 if losses else 2 if finding.unclear else 0)
+        if why := _incomparable(old, new):
+            stream.write(f"{name}: nothing can be said: {why}\n")
+            statuses.append(2)
+            continue
+        finding = compared(warm_ratios(old), warm_ratios(new))
+        stream.writelines(f"{name}: {sentence}\n" for sentence in _sentences(finding))
+        statuses.append(finding.status)
     return 1 if 1 in statuses else max(statuses, default=2)
+
+
+def _incomparable(old: Report, new: Report) -> str:
+    """Why no ratio of one run says anything about the other; empty if they do. Another machine is no reason."""
+    models = old.model, new.model
+    if models[0].digest == models[1].digest:
+        return ""
+    told = [f"{model.name} ({model.digest[:12]})" for model in models]
+    return f"the models are not the same: {' and '.join(told)}"
+
+
+def _sentences(finding: Finding) -> list[str]:
+    """What was found, in words: losses first, then what the comparison leaves open."""
+    found = [f"LOST: {sentence}" for sentence in finding.losses]
+    if not found and finding.unclear:
+        found.append(f"nothing can be said: {finding.unclear}")
+    elif not found and finding.together:
+        where = " elsewhere" * bool(finding.missing)
+        found.append(f"nothing was lost{where}: {_told(finding.together)} times what it was")
+    return found + [
+        f"nothing can be said of {key}: this run has fewer than {LEAST_SAMPLES} pairs of it with the floor"
+        for key in finding.missing
+    ]
 
 
 def _is_warm(row: Row) -> bool:

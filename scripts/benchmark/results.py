@@ -70,7 +70,7 @@ class Row(_Strict):
     load: Annotated[list[Share], msgspec.Meta(max_length=MOST_SAMPLES)] = msgspec.field(
         default_factory=list[float]
     )
-    """The share of the machine that other programs had, by repeat."""
+    """The share of the machine that others had, by repeat: other programs, or who runs the virtual machine."""
 
     @property
     def key(self) -> str:
@@ -91,7 +91,14 @@ class SideFacts(_Strict):
     name: Word
     role: Literal["ours", "floor", "peer"]
     flags: Annotated[list[Sentence], msgspec.Meta(max_length=200)] = msgspec.field(default_factory=list[str])
-    """Of the last depth."""
+    """Of the deepest rows."""
+    flags_by_work: Annotated[
+        dict[Word, Annotated[list[Sentence], msgspec.Meta(max_length=200)]],
+        msgspec.Meta(max_length=MOST_SIDES),
+    ] = msgspec.field(default_factory=dict[str, list[str]])
+    """The same of each depth, and of what is measured beside the rows."""
+    version: Sentence = ""
+    """As the program tells it; empty where it is told elsewhere."""
 
 
 class Way(_Strict):
@@ -153,6 +160,14 @@ class CachingRow(_Strict):
     times: Tokens = 1
 
 
+class EngineMemory(_Strict):
+    """What one of a row's engines has, in bytes."""
+
+    resident_weights_bytes: Tokens
+    """Of the mapped model file, whole pages, whoever else maps them."""
+    anonymous_bytes: Tokens
+
+
 class MemoryRow(_Strict):
     """What the engines' processes held at one moment. Bytes; shared pages count for each of them in equal parts."""
 
@@ -161,6 +176,10 @@ class MemoryRow(_Strict):
     weights_bytes: Tokens
     """Resident of the mapped model file, in all of them together; pages that they share count once."""
     anonymous_bytes: Tokens
+    engines: Annotated[list[EngineMemory], msgspec.Meta(max_length=100)] = msgspec.field(
+        default_factory=list[EngineMemory]
+    )
+    """Each of them, in the order in which they were started. Older results do not have it."""
 
 
 class DayTurn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -201,6 +220,8 @@ class Report(_Strict):
     day: Annotated[list[DayTurn], msgspec.Meta(max_length=100_000)] = msgspec.field(
         default_factory=list[DayTurn]
     )
+    day_history: Word = ""
+    """The newest commit of the history that the day replays."""
     notes: Annotated[list[Sentence], msgspec.Meta(max_length=MOST_ROWS)] = msgspec.field(
         default_factory=list[str]
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from benchmark.texts import Piece
 from benchmark.took import Took
 from benchmark.versions import Version
+from sessiond.daemon.engine.threads import engine_environment
 from sessiond.v1.config_pb2 import FLASH_ATTN_ON, Config
 
 SETTLE_S = 0.02
@@ -35,6 +37,8 @@ class Runtime:
     flash_attn: bool
     gpu_layers: int | None
     """None leaves it to the backend."""
+    environ: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Variables that lay its threads out."""
 
 
 def runtime_of(model: str, config: Config) -> Runtime:
@@ -47,7 +51,15 @@ def runtime_of(model: str, config: Config) -> Runtime:
         threads_batch=config.num_threads_batch,
         flash_attn=config.flash_attn == FLASH_ATTN_ON,
         gpu_layers=config.num_gpu_layers if config.HasField("num_gpu_layers") else None,
+        environ={
+            name: value for name, value in engine_environment().items() if os.environ.get(name) != value
+        },
     )
+
+
+def assignments(environ: Mapping[str, str]) -> list[str]:
+    """Variables as a shell takes them."""
+    return [f"{name}={value}" for name, value in environ.items()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 Stamps = Sequence[tuple[float, int]]
 """When tokens of one stream came, in seconds of one clock, and how many."""
@@ -24,5 +25,15 @@ def together(streams: Sequence[Stamps]) -> float:
     end = min(stamps[-1][0] for stamps in streams)
     if end <= start:
         return 0.0
-    came = sum(count for stamps in streams for at, count in stamps if start < at <= end)
-    return came / (end - start)
+    return sum(_came(stamps, start, end) for stamps in streams) / (end - start)
+
+
+def _came(stamps: Stamps, start: float, end: float) -> float:
+    """Tokens of one stream between two moments. Of several that were told together each took its part of the time since
+    the ones before, so those of a chunk that came just after the start were mostly made before it.
+    """
+    return sum(
+        count * max(0.0, min(at, end) - max(before, start)) / (at - before)
+        for (before, _), (at, count) in pairwise(stamps)
+        if at > before
+    )

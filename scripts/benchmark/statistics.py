@@ -42,11 +42,21 @@ class Estimate:
         return spread / abs(self.median) if self.median else math.inf
 
     @property
+    def too_few(self) -> bool:
+        """Whether the interval is not as sure as it should be: then neither of its ends says anything."""
+        return self.samples < LEAST_SAMPLES
+
+    @property
+    def too_wide(self) -> bool:
+        """Whether the median says little. Each end of the interval is as sure as ever."""
+        return self.width > WIDEST
+
+    @property
     def fault(self) -> str:
         """Why the figure says nothing; empty if it says something."""
-        if self.samples < LEAST_SAMPLES:
+        if self.too_few:
             return f"too few ({self.samples})"
-        return "too wide" if self.width > WIDEST else ""
+        return "too wide" if self.too_wide else ""
 
     @property
     def narrow(self) -> bool:

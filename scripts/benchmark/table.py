@@ -10,14 +10,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.judge import HOPELESS_AFTER, NOT_MEASURED, Verdict, judged
-from benchmark.results import Report
+from benchmark.judge import HOPELESS_AFTER, NOT_MEASURED, Verdict, background, judged
+from benchmark.results import Report, Row
 from benchmark.statistics import CONFIDENCE, Estimate
 
 WIDTH = 200
 """Characters, where the output is no terminal."""
 _MOST_LOAD = 0.1
 """Of the machine that others had, from which on a row says so."""
+_NO_REPEAT = "no repeat came to its end"
+_NO_FIGURE = {
+    "first_token_ms": "it answered, in no time that could be taken",
+    "token_ms": "it answered, but a single token came, or the streams never ran at one time",
+}
+"""Why a side that took part has no figure, by the row's metric."""
 
 
 def tables(report: Report, width: int | None = None, *, color: bool = False) -> str:
@@ -29,7 +35,7 @@ def tables(report: Report, width: int | None = None, *, color: bool = False) -> 
         console.print(_rows(report, verdicts))
     for each in _others(report):
         console.print(each)
-    for sentence in sentences(report, verdicts):
+    for sentence in [*(f"thinking     {told}" for told in thinking(report)), *sentences(report, verdicts)]:
         console.print(Text(sentence))
     return page.getvalue()
 
@@ -48,6 +54,13 @@ def _others(report: Report) -> list[Table]:
     return [draw(report) for draw, found in made.items() if found]
 
 
+def thinking(report: Report) -> list[str]:
+    """How long our background took after a save, by row. A turn that comes later than that finds all of it done."""
+    [ours, *_] = [*report.role("ours"), ""]
+    found = {row.key: each for row in report.rows if (each := background(row, ours))}
+    return [f"{key}: the background took {_seconds(each)}" for key, each in found.items()]
+
+
 def sentences(report: Report, verdicts: Sequence[Verdict]) -> list[str]:
     """What falls short, what is not known, where a peer is faster, what was not measured, what disturbed."""
     found: list[str] = []
@@ -59,18 +72,32 @@ def sentences(report: Report, verdicts: Sequence[Verdict]) -> list[str]:
         ]
         found += [f"peer faster  {key}: {told}" for told in verdict.faster]
         if row.load and (load := statistics.median(row.load)) > _MOST_LOAD:
-            found.append(f"disturbed    {key}: other programs had {load:.0%} of the machine")
-    found += [f"not measured {told}" for told in [*_absent(verdicts), *report.not_measured]]
+            found.append(f"disturbed    {key}: others had {load:.0%} of the machine")
+    sides = [side.name for side in report.sides]
+    found += [f"not measured {told}" for told in [*_absent(verdicts, sides), *report.not_measured]]
     return found + [f"note         {told}" for told in report.notes]
 
 
-def _absent(verdicts: Sequence[Verdict]) -> list[str]:
+def _absent(verdicts: Sequence[Verdict], sides: Sequence[str]) -> list[str]:
     """Sides that rows lack, each reason once."""
     lacking: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in verdicts:
-        for side, why in verdict.row.not_measured.items():
+        for side, why in (verdict.row.not_measured | _unexplained(verdict, sides)).items():
             lacking.setdefault((side, why), []).append(verdict)
     return [f"{side}, in {_named(found, verdicts)}: {why}" for (side, why), found in lacking.items()]
+
+
+def _unexplained(verdict: Verdict, sides: Sequence[str]) -> dict[str, str]:
+    """Why sides have no figure of which the run noted nothing: no cell is empty without a reason."""
+    noted = verdict.row.not_measured
+    if "all" in noted:
+        return {}
+    return {side: _why(verdict.row, side) for side in sides if side not in {*verdict.sides, *noted}}
+
+
+def _why(row: Row, side: str) -> str:
+    answered = any(took is not None for took in row.samples.get(side, []))
+    return _NO_FIGURE[row.metric] if answered else _NO_REPEAT
 
 
 def _named(some: Sequence[Verdict], verdicts: Sequence[Verdict]) -> str:
@@ -94,6 +121,14 @@ def milliseconds(found: Estimate | None) -> str:
     if found.fault:
         return found.fault
     return f"{_short(found.median)} [{_short(found.low)}, {_short(found.high)}]"
+
+
+def _seconds(found: Estimate) -> str:
+    """As `milliseconds`, of what takes longer."""
+    if found.fault:
+        return f"a time that is not known: {found.fault}"
+    median, low, high = (_short(each / 1e3) for each in (found.median, found.low, found.high))
+    return f"{median} s [{low}, {high}]"
 
 
 def times(found: Estimate | None) -> str:
@@ -140,6 +175,11 @@ def mark(verdict: Verdict) -> str:
 
 def _day(report: Report) -> Table:
     made = Table(title="a day of edits: first token in milliseconds, median", title_justify="left")
+    if any(took is None for turn in report.day for took in turn.took.values()):
+        made.caption = (
+            "- is a side that could answer no question of that kind; those it could not answer count nowhere"
+        )
+        made.caption_justify = "left"
     made.add_column("after")
     made.add_column("turns", justify="right")
     for side in report.sides:

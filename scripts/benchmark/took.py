@@ -10,7 +10,7 @@ Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 
 
-class Took(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Took(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Times are the client's: from the request's first byte. Counts are those that the side tells of itself, for prefix
     and suffix together; None where it does not tell.
     """
@@ -24,6 +24,8 @@ class Took(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     restored_tokens: Tokens | None = None
     ready_ms: Milliseconds | None = None
     """From a save until the background was done with it; None where nobody waited for that."""
+    opened_ms: Milliseconds | None = None
+    """Opening the session before the turn, which is no part of it; None where it was open."""
 
 
 class NotMeasured(Exception):

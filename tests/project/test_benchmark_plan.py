@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
 
 from benchmark.budget import Budget
 from benchmark.classes import LEAST_OF_WARM, Scenario, Steps
 from benchmark.judge import HOPELESS_AFTER
-from benchmark.plan import Repeats, Round
+from benchmark.plan import GIVE_UP, Repeats, Round
 from benchmark.results import Row
 from benchmark.sides import Event, Role, Work
 from benchmark.statistics import LEAST_SAMPLES
 from benchmark.texts import Piece
-from benchmark.took import Took
+from benchmark.took import NotMeasured, Took
 from benchmark.versions import Version
 
 
@@ -57,6 +61,18 @@ class Scripted:
 
     def close(self) -> None:
         """See Side."""
+
+
+class Failing(Scripted):
+    """It breaks off, while it is told to."""
+
+    fails = False
+
+    def turn(self, client: int, version: Version, suffix: Piece, answer: int) -> Took:
+        """See Side."""
+        if self.fails:
+            raise NotMeasured("it broke off")
+        return super().turn(client, version, suffix, answer)
 
 
 def scenario(name: str, *, warm: bool = False) -> Scenario:
@@ -105,3 +121,29 @@ def test_ours_is_never_left_out() -> None:
 def test_warm_rows_are_repeated_more_often() -> None:
     row = done(Round([Scripted("ours", "ours", 10.0)]), scenario("warm", warm=True))
     assert len(row.samples["ours"]) == LEAST_OF_WARM > LEAST_SAMPLES
+
+
+@pytest.mark.parametrize("number", [2, 4, 5, 8])
+def test_each_side_begins_in_its_turn_whatever_else_happens_in_a_repeat(number: int) -> None:
+    sides = [Scripted(str(index), "peer", 1.0) for index in range(number)]
+    round_ = Round(sides)
+    orders: list[list[str]] = []
+    for _ in range(2 * number):
+        for _ in range(number - 1):
+            round_.order("second")
+        orders.append([side.name for side in round_.order("first")])
+
+    assert all(sorted(order) == sorted(side.name for side in sides) for order in orders)
+    assert Counter(order[0] for order in orders) == {side.name: 2 for side in sides}
+    before = Counter(pair for order in orders for pair in pairwise(order))
+    assert all((after, first) in before for first, after in before), "nobody follows the same one each time"
+
+
+def test_who_fails_again_and_again_catches_up_before_the_next_scenario() -> None:
+    ours, lost = Scripted("ours", "ours", 9.0), Failing("lost", "peer", 10.0)
+    round_ = Round([ours, lost])
+    lost.fails = True
+    done(round_, scenario("first"))
+    lost.fails = False
+    done(round_, scenario("second"))
+    assert lost.seen[GIVE_UP : GIVE_UP + 2] == [f"first {LEAST_SAMPLES - 1}", "second 0"]

@@ -10,6 +10,7 @@ from tests.project.test_benchmark_results import whole
 from benchmark import publish
 from benchmark.command import main
 from benchmark.results import NoResults
+from benchmark.took import Took
 
 ROOT = Path(__file__).resolve().parents[2]
 MARKED = "# A project\n\n<!-- figures of docs/benchmarks/one/results.json -->\nold\n<!-- end of figures -->\n\nMore.\n"
@@ -40,6 +41,15 @@ def test_a_page_says_all_that_the_run_found(tmp_path: Path) -> None:
         assert (told in page) == (told != "[notes.md]")
     (folder / publish.NOTES).write_text("why\n")
     assert publish.stale(tmp_path, _readme(tmp_path)) == ["one/README.md"]
+
+
+def test_a_page_says_how_long_the_background_took(tmp_path: Path) -> None:
+    kept = whole()
+    kept.rows[2].samples["sessiond"] = [Took(60.0, ready_ms=12_400.0)] * 5
+    page = (publish.publish(kept, "one", tmp_path) / publish.PAGE).read_text("utf-8")
+    above, _, below = page.partition("## What falls short")
+    assert f"- {kept.rows[2].key}: the background took 12.4 s [12.4, 12.4]\n" in above
+    assert "the background took" not in below
 
 
 def _readme(root: Path) -> Path:

@@ -241,6 +241,50 @@ def test_a_claim_that_nothing_can_be_said_of_is_not_known(ours: list[float], why
     assert [told.endswith(why) for told in verdict.unknown] == [True, True]
 
 
+@pytest.mark.parametrize(
+    ("ours", "fast_peer", "told"),
+    [
+        # A millisecond or less is left once the extra is off: far below the floor, and many times as wide as its median.
+        ([4.0, 5.1, 5.3, 5.9, 6.0], [60.0] * 5, []),
+        ([10.0] * 5, [21.0, 30.0, 40.0, 90.0, 99.0], []),
+        ([10.0] * 5, [19.0, 20.0, 30.0, 40.0, 50.0], ["2 times as fast as the best peer: too wide"]),
+        ([14.0, 15.0, 20.0, 30.0, 40.0], [200.0] * 5, ["plus 5 ms: too wide"]),
+    ],
+)
+def test_a_wide_interval_on_the_good_side_of_its_limit_holds(
+    ours: list[float], fast_peer: list[float], told: list[str]
+) -> None:
+    [verdict] = judged(report(row("a", ours, [10.0] * 5, fast_peer=fast_peer)))
+    assert verdict.shortfalls == []
+    assert len(verdict.unknown) == len(told)
+    assert all(found.endswith(wanted) for found, wanted in zip(verdict.unknown, told, strict=True))
+    assert table.mark(verdict) == ("not known" if told else "holds")
+
+
+def test_a_wide_interval_on_the_wrong_side_of_its_limit_is_a_shortfall() -> None:
+    [verdict] = judged(report(row("a", [17, 20, 30, 40, 50], [10] * 5, fast_peer=[15] * 5)))
+    assert verdict.unknown == []
+    assert verdict.shortfalls == [
+        "it is 1.20 to 4.50 times the floor, less that extra, not at most 1.1 times the floor plus 5 ms",
+        "it is 0.30 to 0.88 times as fast as fast peer, not 2",
+    ]
+    assert verdict.faster == ["fast peer was faster: ours took 1.13 to 3.33 times as long"]
+
+
+def test_what_is_not_slower_is_not_known_to_be_as_fast_either_where_it_is_wide() -> None:
+    kept = row("a", [10] * 5, [10] * 5, fast_peer=[5, 6, 9, 12, 13])
+    kept.limit = Limit(peer_ratio=1.0)
+    [verdict] = judged(report(kept))
+    assert verdict.unknown == ["at least 1 times as fast as the best peer: too wide"]
+
+
+def test_four_samples_decide_nothing_wherever_they_lie() -> None:
+    [verdict] = judged(report(row("a", [1] * 4, [10] * 4, fast_peer=[99] * 4)))
+    assert [told.endswith("too few (4)") for told in verdict.unknown] == [True, True]
+    [verdict] = judged(report(row("a", [99] * 4, [10] * 4, fast_peer=[10] * 4)))
+    assert (verdict.shortfalls, verdict.faster) == ([], [])
+
+
 def test_a_repeat_that_failed_is_in_no_pair() -> None:
     kept = row("a", [10] * 6, [10] * 6)
     kept.samples["sessiond"][2] = None
@@ -269,13 +313,57 @@ def test_the_table_tells_figures_and_why_there_are_none() -> None:
         "1.11 [1.05, 1.16]",
         "2.38 [2.27, 2.50]",
         "not measured fast peer, in suffix of 64 @ 1000: it died",
-        "disturbed    suffix of 16 @ 1000: other programs had 50% of the machine",
+        "disturbed    suffix of 16 @ 1000: others had 50% of the machine",
         "too few",
         "save state",
         "+256",
         "note         a note",
     ):
         assert told in page
+
+
+def test_no_cell_is_empty_without_a_reason() -> None:
+    apart = row("together", [10] * 5, [10] * 5)
+    apart.metric = "token_ms"
+    apart.samples |= {
+        "sessiond": [Took(20.0, 5.0)] * 5,
+        "floor": [Took(20.0, 5.0)] * 5,
+        "slow peer": [Took(90.0)] * 5,
+        "fast peer": [None],
+    }
+    apart.not_measured["fast peer"] = "it died"
+    never = row("never", [10] * 5, [10] * 5, fast_peer=[20] * 5)
+    nobody = Row("restart", "restart", 1000, not_measured={"all": "there was no time for it"})
+    page = table.tables(report(apart, never, nobody))
+    alone = "it answered, but a single token came, or the streams never ran at one time"
+    assert [line for line in page.splitlines() if line.startswith("not measured")] == [
+        "not measured fast peer, in together @ 1000: it died",
+        f"not measured slow peer, in together @ 1000: {alone}",
+        "not measured slow peer, in never @ 1000: no repeat came to its end",
+        "not measured all, in restart @ 1000: there was no time for it",
+    ]
+
+
+def test_a_side_that_could_not_answer_a_question_of_the_day_is_explained() -> None:
+    assert "could answer no question of that kind" in table.tables(whole())
+    kept = whole()
+    kept.day = kept.day[1:]
+    assert "could answer no question of that kind" not in table.tables(kept)
+
+
+def test_how_long_the_background_took_is_told_by_row() -> None:
+    kept = whole()
+    assert table.thinking(kept) == []
+    ready = [12_300.0, 12_500.0, 12_400.0, 12_350.0, 12_450.0]
+    kept.rows[2].samples["sessiond"] = [None, *(Took(60.0, ready_ms=each) for each in ready)]
+    kept.rows[1].samples["sessiond"] = [Took(30.0, ready_ms=50.0)] * 2
+    kept.rows[2].samples["floor"] = [Took(60.0, ready_ms=0.0)] * 6
+    told = table.thinking(kept)
+    assert told == [
+        "suffix of 64 @ 1000: the background took a time that is not known: too few (2)",
+        f"{kept.rows[2].key}: the background took 12.4 s [12.3, 12.5]",
+    ]
+    assert f"thinking     {told[1]}" in table.tables(kept)
 
 
 def test_two_samples_of_who_was_left_out_are_both_told() -> None:
@@ -311,6 +399,49 @@ def test_pictures_are_valid_and_tell_what_they_show() -> None:
         assert "prefers-color-scheme:dark" in picture
     assert "suffix of 16 at 1,000: sessiond 21.0" in found["suffix-growth.svg"]
     assert "1,016 were brought back" in found["day.svg"]
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.mark.parametrize(("kind", "name"), [("suffix", "suffix-growth.svg"), ("edit", "events.svg")])
+def test_a_figure_that_says_little_is_drawn_pale_and_has_no_whisker(kind: str, name: str) -> None:
+    sound = row("suffix of 16", [20, 21, 22, 20, 21], [19] * 5)
+    wide, few = [30.0, 60.0, 90.0, 200.0, 5000.0], [900.0, 990.0]
+    faulty = row("suffix of 64", [30] * 5, wide, slow_peer=few)
+    sound.kind = faulty.kind = kind
+    faulty.suffix = 64
+    root = ET.fromstring(plots.pictures(report(sound, faulty))[name])
+    [floor, peer, legend] = _pale(root)
+    assert "floor: too wide, about 90.0 ms" in floor
+    assert "slow peer: too few (2), about 945.0 ms" in peer
+    assert legend == "", "a mark of nobody"
+    words = [text.text for text in root.iter(f"{SVG}text")]
+    assert "pale: too few or too wide" in words
+    assert "5,000" not in words, "the axis has no room for a whisker that is not there"
+    assert "floor too wide" in "".join(root.itertext())
+    lines = [
+        line.get("points", "") for line in root.iter(f"{SVG}polyline") if line.get("class", "")[0] == "s"
+    ]
+    # Three figures are sound, and ours alone are two that can be joined.
+    joined = [
+        points
+        for points in lines
+        if kind == "suffix" and len({at.split(",")[0] for at in points.split()}) > 1
+    ]
+    assert len([points for points in lines if len(points.split()) > 1]) - len(joined) == 3
+    assert len(joined) == (kind == "suffix")
+
+
+def _pale(root: ET.Element) -> list[str]:
+    """What pale marks say, the legend's last."""
+    found = ["".join(group.itertext()).strip() for group in root.findall(f"{SVG}g")]
+    return sorted(found, key=lambda told: (not told, told.split(": ")[0]))
+
+
+def test_where_all_is_sound_nothing_is_pale() -> None:
+    for picture in plots.pictures(report(row("a", [20] * 5, [19] * 5))).values():
+        assert "opacity" not in picture and "pale" not in picture
 
 
 def test_without_rows_there_are_no_pictures() -> None:

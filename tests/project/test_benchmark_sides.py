@@ -19,10 +19,8 @@ from benchmark.classes import CLASSES, DEPTHS, SUFFIX, SUFFIXES, Desk, fitting, 
 from benchmark.day import files_of
 from benchmark.floor import Floor
 from benchmark.floor_loop import Ask, Caching, Loop, Setup, common
-from benchmark.memory import fields_of, mapped_pss, meaning
 from benchmark.peer_server import DEFAULT, FULL, SPLIT, UNIFIED, LlamaServer
 from benchmark.prompt_caching import STEPS, summed
-from benchmark.results import MemoryRow
 from benchmark.sides import Event, Runtime, Work, perform
 from benchmark.texts import Piece
 from benchmark.took import NotMeasured
@@ -384,31 +382,7 @@ def test_a_socket_that_is_not_there_is_told(folder: Path) -> None:
     assert not Address(folder / "none.sock").answers("/health", 1.0)
 
 
-# ---- memory and the day
-
-SMAPS = """7f0000000000-7f0000001000 r--p 00000000 08:01 42                         /models/a b.gguf
-Size:                  4 kB
-Pss:                   2 kB
-7f0000002000-7f0000003000 rw-p 00000000 00:00 0
-Pss:                  64 kB
-7f0000004000-7f0000005000 r--p 00001000 08:01 42                         /models/a b.gguf
-Pss:                   1 kB
-VmFlags: rd mr
-"""
-
-
-def test_the_kernels_words_are_read() -> None:
-    assert fields_of("Pss:    12 kB\nAnonymous:   3 kB\nnonsense\n") == {"Pss": 12288, "Anonymous": 3072}
-    assert mapped_pss(SMAPS, "/models/a b.gguf") == 3 * 1024
-    assert mapped_pss(SMAPS, "/models/other") == 0
-
-
-@pytest.mark.parametrize(("more", "words"), [(900, "are copied"), (100, "are mapped once")])
-def test_copied_and_mapped_weights_are_told_apart(more: int, words: str) -> None:
-    rows = [MemoryRow("one", 2000, 1000, 500), MemoryRow("two", 3000, 1000, 500 + more)]
-    [told] = meaning(rows, 1000)
-    assert words in told
-    assert meaning(rows[:1], 1000) == []
+# ---- the day
 
 
 def test_files_of_a_folder_are_those_that_are_worked_on(tmp_path: Path) -> None:

@@ -113,3 +113,9 @@ def test_work_that_ends_early_leaves_its_time_to_what_follows(
         now += (until - now) * used
     assert budget.until(len(works) - 1, now) == pytest.approx(budget.end)
     assert budget.left(budget.end) == 0.0
+
+
+def test_too_few_and_too_wide_are_two_faults() -> None:
+    few, wide = estimate([1.0, 9.0]), estimate([1.0, 1.0, 2.0, 3.0, 3.0])
+    assert (few.too_few, few.too_wide) == (True, True)
+    assert (wide.too_few, wide.too_wide) == (False, True)

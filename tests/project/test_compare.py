@@ -71,6 +71,12 @@ def test_the_speed_together_counts_only_while_all_decode() -> None:
     assert together([early, late]) == (2 + 1 + 1 + 2) / 2.0
 
 
+def test_what_is_told_at_once_was_not_made_at_once() -> None:
+    one_by_one = [(float(at), 1) for at in range(10)]
+    in_chunks = [(0.5, 1), (4.5, 4), (8.5, 4)]
+    assert together([one_by_one, in_chunks]) == pytest.approx(2.0)
+
+
 @pytest.mark.parametrize("streams", [[[(0.0, 1)], [(1.0, 1), (2.0, 1)]], [[], [(0.0, 1), (1.0, 1)]]])
 def test_streams_that_never_decode_together_have_no_speed(streams: list[list[tuple[float, int]]]) -> None:
     assert together(streams) == 0.0

@@ -24,7 +24,7 @@ from sessiond.adapters.base import (
 from sessiond.adapters.base.grammar import Automata, Guard, Pieces
 from sessiond.adapters.llama_cpp.context import LlamaContext
 from sessiond.adapters.llama_cpp.deterministic import Deterministic
-from sessiond.adapters.llama_cpp.devices import free_gpu_memory
+from sessiond.adapters.llama_cpp.devices import device_names, free_gpu_memory
 from sessiond.adapters.llama_cpp.embedder import POOLINGS, LlamaEmbedder
 from sessiond.adapters.llama_cpp.gguf_head import check_model_file, file_digest
 from sessiond.adapters.llama_cpp.library import forget_log, last_words, library
@@ -182,6 +182,12 @@ class LlamaModel:
         family = self._metadata("general.architecture")
         return POOLINGS.get(self._metadata(f"{family}.pooling_type"), "")
 
+    def _notes(self) -> tuple[str, ...]:
+        """Who computes, and what else is to be known of how it runs."""
+        names = ", ".join(device_names(gpus=self._settings.num_gpu_layers != 0))
+        off = () if self._settings.extra_buffers else ("extra buffer types are off",)
+        return (f"computed on {names}", *off)
+
     def _capabilities(self) -> Capabilities:
         # A model that was made for vectors says how they are pooled. Any decoder could be asked, and none would be of use.
         embed = bool(self._pooling) and not self._low.llama_model_has_encoder(self._native)
@@ -214,7 +220,7 @@ class LlamaModel:
             num_ctx_train=self._trained.num_ctx,
             vocab=self._vocab.facts,
             capabilities=self._capabilities(),
-            notes=() if self._settings.extra_buffers else ("extra buffer types are off",),
+            notes=self._notes(),
         )
 
 
