@@ -86,7 +86,9 @@ def _measure(given: list[str]) -> int:
 def _keep(asked: Asked, out: Path, report: Report) -> None:
     """Write what is there so far."""
     report.asked = {
-        name: _told(getattr(asked, name)) for name in Asked.__slots__ if name not in {"peer", "repo", "model"}
+        name: _told(getattr(asked, name))
+        for name in Asked.__slots__
+        if name not in {"peer", "repo", "model", "former"}
     }
     results.written(out / "results.json", results.encoded(report))
 
@@ -156,6 +158,7 @@ def _asked(given: list[str]) -> tuple[Asked, Path]:
         peer = None if asked.no_peer else asked.peer or build_peer.peer()
     except build_peer.FAULTS as error:
         parser.error(f"there is no llama-server to compare with (--no-peer leaves it out): {error}")
+    out: Path = asked.out or HOME / ("quick" if quick else "full")
     return Asked(
         quick=quick,
         classes=chosen,
@@ -173,7 +176,8 @@ def _asked(given: list[str]) -> tuple[Asked, Path]:
         commits=asked.commits,
         planted=asked.plant / 100,
         measure=not quick if asked.measure is None else asked.measure,
-    ), (asked.out or HOME / ("quick" if quick else "full"))
+        former=results.read(out / "results.json") if asked.resume else None,
+    ), out
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -199,6 +203,11 @@ def _parser() -> argparse.ArgumentParser:
         help="let the daemon time the model first, to run it as fast as it can (default: in a full run)",
     )
     parser.add_argument("--out", type=Path, help="the folder for the results (default: build/bench/…)")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run that lies there: measure what it had no time for",
+    )
     parser.add_argument(
         "--minutes", type=_positive, help=f"of measuring ({QUICK_MINUTES:g}; {FULL_MINUTES:g})"
     )

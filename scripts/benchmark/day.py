@@ -87,7 +87,7 @@ class _Day:
             left = until - time.monotonic()
             if left < 0:
                 return False
-            self._plan.show(step.commit, left)
+            self._plan.show(step.commit - 1, left)
             self._apply(step)
             version = self._version()
             if not step.asked or version.ids == before.ids:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from benchmark.results import Report, Row
@@ -64,10 +64,22 @@ def _judged(row: Row, ours: str, floor: str, peers: list[str]) -> Verdict:
 
 
 def beaten(report: Report) -> set[str]:
-    """The peers that have figures and are the fastest peer in no row: another way to run them is better in each."""
+    """The peers that have figures and are surely the fastest peer in no row: another way to run them is as good in each.
+    The first one stays, which is the program as it comes.
+    """
     verdicts = judged(report)
-    known = {side for verdict in verdicts for side in verdict.sides} & set(report.role("peer"))
-    return known - {verdict.best_peer for verdict in verdicts}
+    peers = report.role("peer")
+    known = {side for verdict in verdicts for side in verdict.sides} & set(peers)
+    return known - {*peers[:1], *(_surely_best(verdict, known) for verdict in verdicts)}
+
+
+def _surely_best(verdict: Verdict, peers: Collection[str]) -> str:
+    """The fastest peer, if its interval lies below all others' medians; else none."""
+    others = [
+        found.median for side, found in verdict.sides.items() if side in peers and side != verdict.best_peer
+    ]
+    best = verdict.sides.get(verdict.best_peer)
+    return verdict.best_peer if best and all(best.high < median for median in others) else ""
 
 
 def hopeless(rows: Sequence[Row], peers: Sequence[str]) -> set[str]:
@@ -138,7 +150,7 @@ def _hold_to_peer(verdict: Verdict) -> None:
 
 def _undecided(found: Estimate, *, straddles: bool) -> str:
     """Why a claim is neither met nor missed; empty if it is one of them. An interval that lies wholly on one side of the
-    limit decides, however wide it is: little that is left after the extra was taken off is always wide, for its median.
+    limit decides, however wide it is: once the extra is off, so little may be left that it is always wide for its median.
     """
     return found.fault if found.too_few or straddles else ""
 

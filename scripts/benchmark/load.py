@@ -38,8 +38,8 @@ def _seconds(process: psutil.Process) -> float:
 
 
 def _busy() -> float:
-    """Seconds of all cores in which something ran, or could not run since a virtual machine's host took them away. The
-    latter are told on Linux alone, and in no process's own seconds.
+    """Seconds of all cores in which something ran, or could not run since a virtual machine's host took them away. Such
+    stolen time is told on Linux alone, and is in no process's own times.
     """
     times = psutil.cpu_times()
     where_told = [getattr(times, name, 0.0) for name in ("nice", "softirq", "steal")]

@@ -90,6 +90,8 @@ def texts_digest() -> str:
 
 def _settings(config: Config) -> dict[str, str]:
     told = {name: str(getattr(config, name)) for name in _SETTINGS}
+    if not config.HasField("num_gpu_layers"):
+        told["num_gpu_layers"] = "left to the backend"
     return told | {"flash_attn": FlashAttn.Name(config.flash_attn)}
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from benchmark import classes, day, memory, peer_server, prompt_caching
+from benchmark import classes, day, memory, peer_server, prompt_caching, resume
 from benchmark.budget import Budget
 from benchmark.classes import Desk, Scenario
 from benchmark.floor import Floor
@@ -27,7 +27,7 @@ from benchmark.sides import Side, Work
 from benchmark.texts import Texts
 from benchmark.took import NotMeasured
 from benchmark.versions import Versions
-from sessiond.client import Config
+from sessiond.client import Config, SessiondError
 
 MOST_CTX = 1 << 17
 """Of a model that says it was trained for more."""
@@ -57,6 +57,8 @@ class Asked:
     planted: float
     measure: bool
     """Whether the daemon may find out how the model runs fastest, before anything is timed."""
+    former: Report | None = None
+    """A run that is to be gone on with."""
 
 
 @dataclass(slots=True)
@@ -74,6 +76,8 @@ class Run:
     versions: Versions
     report: Report
     began: float = field(default_factory=time.monotonic)
+    before: float = 0.0
+    """Seconds of the run that this one goes on with."""
 
     def note(self, what: str) -> None:
         """Something that was left out."""
@@ -82,21 +86,22 @@ class Run:
 
     def save(self) -> None:
         """Bring the report up to date and keep it."""
-        self.report.seconds = round(time.monotonic() - self.began, 1)
+        self.report.seconds = round(self.before + time.monotonic() - self.began, 1)
         self.keep(self.report)
 
-    def note_flags(self, work: Work, *, rows: bool) -> None:
-        """How each side runs now. What it runs with for rows is what a page shows."""
-        sides = {side.name: side for side in self.sides}
+    def note_flags(self, work: Work, absent: Container[str], *, rows: bool) -> None:
+        """How each side runs now, if it does. What it runs with for rows is what a page shows."""
+        sides = {side.name: side for side in self.sides if side.name not in absent}
         for facts in self.report.sides:
-            facts.flags_by_work[work.name] = flags = list(sides[facts.name].flags)
-            if rows and flags:
-                facts.flags = flags
+            if side := sides.get(facts.name):
+                facts.flags_by_work[work.name] = flags = list(side.flags)
+                if rows:
+                    facts.flags = flags
 
 
 def measured(asked: Asked, folder: Path, progress: Progress, keep: Callable[[Report], None]) -> Report:
     """Do all of it. Raises SessiondError and TimeoutError if the daemon cannot be worked with, RuntimeError if the sides
-    would not have the same work.
+    would not have the same work, NoResults if it cannot go on with the former run.
     """
     with contextlib.ExitStack() as stack:
         progress.say("the daemon starts" + (", and measures how the model runs fastest" * asked.measure))
@@ -108,9 +113,11 @@ def measured(asked: Asked, folder: Path, progress: Progress, keep: Callable[[Rep
         texts = Texts(ours.client)
         ours.avoid(texts.end_tokens)
         report = _empty(ours, sides)
+        if asked.former:
+            report = resume.resumed(asked.former, report)
         # The client is asked for anew each time: the daemon may have been started again.
         versions = Versions(texts, lambda text: list(ours.client.tokenize(text).token_ids))
-        run = Run(asked, folder, progress, keep, ours, sides, texts, versions, report)
+        run = Run(asked, folder, progress, keep, ours, sides, texts, versions, report, before=report.seconds)
         if asked.measure and not report.machine.ways:
             run.note("how the model runs fastest: the machine was busy, or there is nothing to choose")
         _depths(run)
@@ -166,12 +173,15 @@ def _desks(run: Run) -> list[Desk]:
 
 def _depths(run: Run) -> None:
     desks = _desks(run)
-    planned = [
+    whole = [
         classes.scenarios(desk, run.asked.classes, quick=run.asked.quick, most=run.asked.repeats)
         for desk in desks
     ]
+    keys = [row.key for scenarios in whole for scenario in scenarios for row in scenario.rows]
+    order = {key: place for place, key in enumerate(keys)}
+    planned = [resume.missing(run.report, scenarios) for scenarios in whole]
     weights = [_weight(scenario, len(run.sides)) for scenarios in planned for scenario in scenarios]
-    extras = [name for name in EXTRAS if name in run.asked.classes]
+    extras = [name for name in EXTRAS if name in run.asked.classes and not getattr(run.report, name)]
     beside = run.asked.seconds * sum(EXTRA_SHARES[name] for name in extras)
     seconds = run.asked.seconds - beside - (time.monotonic() - run.began)
     budget, index = Budget(seconds, weights, time.monotonic()), 0
@@ -186,7 +196,9 @@ def _depths(run: Run) -> None:
             nothing = Budget(0.0, [1], time.monotonic())
             Repeats(round_, first, nothing, 0, lambda _what: None, must=True).run()
         for scenario in scenarios:
-            run.report.rows += scenario.rows
+            for row in scenario.rows:
+                row.version = our_version()
+            run.report.rows = resume.in_order([*run.report.rows, *scenario.rows], order)
             show = partial(_show, run, index, len(weights), budget, beside)
             Repeats(round_, scenario, budget, index, show).run()
             index += 1
@@ -207,7 +219,7 @@ def _left_out(run: Run, desk: Desk) -> dict[str, str]:
     if not desk.deeper:
         return {}
     found = dict.fromkeys(
-        beaten(run.report), "at the least depth alone, where another peer was faster in every row"
+        beaten(run.report), "at the least depth alone, where it was surely the fastest peer in no row"
     )
     python = [side.name for side in run.sides if isinstance(side, PythonServer)]
     return found | dict.fromkeys(python, "at the least depth alone, where it is measured in every row")
@@ -237,7 +249,7 @@ def _ready(
     begin_all(round_, begin)
     if rows or not run.report.rows:
         run.report.model = model_facts(run.ours.client, run.ours.config())
-    run.note_flags(work, rows=rows)
+    run.note_flags(work, round_.absent, rows=rows)
     for name, why in round_.absent.items():
         run.progress.say(f"{name} is not measured: {why}")
     return round_
@@ -246,11 +258,11 @@ def _ready(
 def _beside(run: Run) -> None:
     """What is asked for beside the rows."""
     for name, measure in EXTRAS.items():
-        if name in run.asked.classes:
+        if name in run.asked.classes and not getattr(run.report, name):
             run.progress.say(f"{name}")
             try:
                 measure(run)
-            except NotMeasured as error:
+            except (NotMeasured, SessiondError, TimeoutError) as error:
                 run.note(f"{name}: {error}")
             run.save()
 
@@ -266,8 +278,7 @@ def _caching(run: Run) -> None:
 
 
 def _memory(run: Run) -> None:
-    # Whoever maps the weights has a part of each page: nobody does but the engines that are measured. `begin` starts
-    # all sides again.
+    # A page's share is split among all who map it, so nobody else may map the weights now. `begin` starts all sides again.
     for side in run.sides:
         if side is not run.ours:
             side.close()
@@ -296,6 +307,6 @@ def _show_day(run: Run, done: int, left_s: float) -> None:
 
 
 EXTRAS: dict[str, Callable[[Run], None]] = {"caching": _caching, "memory": _memory, "day": _day}
-"""By the names of `--classes`."""
+"""By the names of `--classes`, which are those of the report's tables."""
 EXTRA_SHARES = {"caching": 0.01, "memory": 0.01, "day": 0.1}
 """Of a run's time, which rows leave to them."""

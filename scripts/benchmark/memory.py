@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmark.quiet import wait_until_still
 from benchmark.results import EngineMemory, MemoryRow
 from benchmark.took import NotMeasured
 from benchmark.turns import sessions
@@ -21,6 +22,7 @@ from demo_daemon import own_daemon
 from sessiond.client import Client
 
 PROC = Path("/proc")
+REST_SECONDS = 30.0
 WINDOW = 2048
 """Tokens of the sessions' windows. Cells that nobody has used take no memory."""
 PREFIX = "def value(number: int) -> int:\n    return number\n" * 40
@@ -36,8 +38,8 @@ _MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)$", re.MULTILI
 def measured(folder: Path, model: str) -> tuple[list[MemoryRow], list[str]]:
     """Rows in the order in which things were added, and what they mean. Raises NotMeasured without /proc.
 
-    Daemons of its own are measured: one that has worked before holds what it keeps of that. No other process may map the
-    weights meanwhile, as its part of every page would be missing here.
+    It starts fresh daemons: one that has worked still holds what it kept. No other process may map the weights meanwhile, as
+    its part of every page would be missing here.
     """
     if not (PROC / "self/smaps_rollup").exists():
         raise NotMeasured("this system tells no proportional set sizes")
@@ -48,6 +50,8 @@ def measured(folder: Path, model: str) -> tuple[list[MemoryRow], list[str]]:
         weights = Path(client.model().absolute_path).resolve()
 
         def note(name: str, engines: Sequence[int]) -> None:
+            for pid in engines:  # what they write to the disk they hold twice meanwhile
+                wait_until_still(pid, REST_SECONDS)
             rows.append(sizes(name, engines, weights))
 
         note("an engine without a session", [first])

@@ -104,11 +104,13 @@ class Ours:
             self._scratch.apply(Step("save", writes, 0))
             self._contents, self._wrote = version.contents, time.perf_counter()
 
-    def think(self) -> float:
+    def think(self) -> float | None:
         """See Side: until keep-hot has finished what began after the save, or for as long as somebody thinks."""
         self._session(0)
         until = self._wrote + self._think_s
-        while not self._hot() and time.perf_counter() < until:
+        while not self._hot():
+            if time.perf_counter() > until:
+                return None
             time.sleep(_TICK_S)
         return (time.perf_counter() - self._wrote) * 1e3
 
@@ -165,9 +167,9 @@ class Ours:
         return _took(turns, wall_ms, 1e3 / speed if speed else 0.0)
 
     def rest(self) -> None:
-        """See Side: until the watcher has had its time to see the last save, no background prefill runs, and what was
-        computed is kept in memory and on the disk: that goes on beside what comes next for one who asks again at once, but it is
-        not to go on beside what another side does.
+        """See Side: until the watcher has had its time to see the last save, no background prefill runs, and what is worth it
+        has been put into memory and on the disk. That goes on beside the next turn of who asks again at once, but it is not to go
+        on beside another side's. Raises NotMeasured if it never ends.
         """
         until = time.perf_counter() + REST_SECONDS
         while time.perf_counter() < until:
@@ -175,7 +177,8 @@ class Ours:
             if quiet and not self._runs.unfinished_since(0.0):
                 break
             time.sleep(_TICK_S)
-        wait_until_still(self._pid(), REST_SECONDS)
+        if not wait_until_still(self._pid(), REST_SECONDS):
+            raise NotMeasured("the daemon never rests")
 
     def keep(self) -> None:
         """See Side. Nothing has to be told: what was there stays while there is room."""
@@ -191,8 +194,11 @@ class Ours:
         return self._session(0).info().config
 
     def _pid(self) -> int:
-        """The daemon's."""
-        return int((self._folder / "d.sock.lock").read_text("utf-8"))
+        """The daemon's. Raises NotMeasured if it is gone."""
+        try:
+            return int((self._folder / "d.sock.lock").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise NotMeasured("the daemon is gone") from error
 
     def _start(self) -> None:
         self._daemon.enter_context(own_daemon(self._folder, self._model, measure=self._measure))

@@ -36,8 +36,8 @@ class Round:
     _happened: Counter[str] = field(default_factory=Counter[str])
 
     def order(self, kind: str) -> list[Side]:
-        """The sides of the next event of this kind. Each begins in its turn, and every other time those before it in the
-        list follow, not those behind it: whoever comes after another one in all repeats may have its heat, or its noise.
+        """The sides of the next event of this kind. Each goes first in its turn, and every other time the list is walked
+        backwards: nobody always runs after the same one, with the heat or the noise that it left.
         """
         taking_part = [side for side in self.sides if side.name not in self.absent]
         first, step = self._happened[kind] % max(1, len(taking_part)), 1 - self._happened[kind] % 2 * 2

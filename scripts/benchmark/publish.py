@@ -84,7 +84,7 @@ def _page(report: Report, name: str, pictures: Iterable[str], *, has_notes: bool
     lines = [
         f"# {name}",
         "",
-        f"{_where(report)}, {report.began[:10]}, sessiond {report.version}.",
+        f"{_where(report)}, {report.began[:10]}, sessiond {_versions(report)}.",
     ]
     lines += [
         f"{told}." for told in [f"{report.model.backend} {report.model.backend_version}", *report.model.notes]
@@ -111,6 +111,12 @@ def _page(report: Report, name: str, pictures: Iterable[str], *, has_notes: bool
     lines += ["```", "", "## How each side was run", ""]
     lines += [f"- {_run(side)}" for side in report.sides if side.flags]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _versions(report: Report) -> str:
+    """All that rows were made of: a run may have gone on with another one."""
+    found = dict.fromkeys(row.version or report.version for row in report.rows)
+    return ", then ".join(found or [report.version])
 
 
 def _run(side: SideFacts) -> str:

@@ -4,7 +4,7 @@ A row's loss is its median ratio to the floor now, of that before. Two things ar
 than `TOGETHER`, and a single row that is surely beyond `ALONE`. Both lie between noise and the smallest loss that has to be
 found, a fifth. What others do on the machine hits both sides of a pair alike, and medians do not care for outliers.
 
-What only the old run has may be lost, and says so; runs of two models are not compared.
+A row that only the old run has may hide a loss, and is told. Runs of two models are not compared.
 """
 
 from __future__ import annotations

@@ -58,6 +58,8 @@ class Row(_Strict):
     limit: Limit = msgspec.field(default_factory=Limit)
     prefix_tokens: Tokens = 0
     """What the prefix really had, at most."""
+    version: Word = ""
+    """Of sessiond, as `Report.version`: a run may have gone on with another one."""
     samples: Annotated[
         dict[Word, Annotated[list[Took | None], msgspec.Meta(max_length=MOST_SAMPLES)]],
         msgspec.Meta(max_length=MOST_SIDES),
@@ -91,12 +93,12 @@ class SideFacts(_Strict):
     name: Word
     role: Literal["ours", "floor", "peer"]
     flags: Annotated[list[Sentence], msgspec.Meta(max_length=200)] = msgspec.field(default_factory=list[str])
-    """Of the deepest rows."""
+    """Of the deepest rows that it took part in."""
     flags_by_work: Annotated[
         dict[Word, Annotated[list[Sentence], msgspec.Meta(max_length=200)]],
         msgspec.Meta(max_length=MOST_SIDES),
     ] = msgspec.field(default_factory=dict[str, list[str]])
-    """The same of each depth, and of what is measured beside the rows."""
+    """The same of each depth that it took part in, and of the day."""
     version: Sentence = ""
     """As the program tells it; empty where it is told elsewhere."""
 

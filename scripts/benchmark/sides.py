@@ -103,8 +103,8 @@ class Side(Protocol):
         """The files are now these. Not timed. Whatever it does about it by itself begins."""
         ...
 
-    def think(self) -> float:
-        """Somebody thinks for as long as the background takes; milliseconds since the save."""
+    def think(self) -> float | None:
+        """Somebody thinks for as long as the background takes; milliseconds since the save, None if that was too short."""
         ...
 
     def restart(self) -> None:
@@ -154,11 +154,13 @@ def perform(side: Side, event: Event) -> Took:
     if event.restart:
         side.restart()
     ready_ms = side.think() if event.think else None
-    if len(event.suffixes) == 1:
-        took = side.turn(event.client, event.version, event.suffixes[0], event.answer)
-    else:
-        took = side.together(event.version, event.suffixes, event.answer)
-    side.rest()
+    try:
+        if len(event.suffixes) == 1:
+            took = side.turn(event.client, event.version, event.suffixes[0], event.answer)
+        else:
+            took = side.together(event.version, event.suffixes, event.answer)
+    finally:
+        side.rest()  # what broke off may go on for a while, and the next side is to have the machine
     if event.keep:
         side.keep()
     time.sleep(SETTLE_S)

@@ -20,7 +20,7 @@ _MOST_LOAD = 0.1
 """Of the machine that others had, from which on a row says so."""
 _NO_REPEAT = "no repeat came to its end"
 _NO_FIGURE = {
-    "first_token_ms": "it answered, in no time that could be taken",
+    "first_token_ms": "it answered, but no time was noted",
     "token_ms": "it answered, but a single token came, or the streams never ran at one time",
 }
 """Why a side that took part has no figure, by the row's metric."""
@@ -58,7 +58,7 @@ def thinking(report: Report) -> list[str]:
     """How long our background took after a save, by row. A turn that comes later than that finds all of it done."""
     [ours, *_] = [*report.role("ours"), ""]
     found = {row.key: each for row in report.rows if (each := background(row, ours))}
-    return [f"{key}: the background took {_seconds(each)}" for key, each in found.items()]
+    return [f"{key}: {_thought(each)}" for key, each in found.items()]
 
 
 def sentences(report: Report, verdicts: Sequence[Verdict]) -> list[str]:
@@ -123,12 +123,12 @@ def milliseconds(found: Estimate | None) -> str:
     return f"{_short(found.median)} [{_short(found.low)}, {_short(found.high)}]"
 
 
-def _seconds(found: Estimate) -> str:
-    """As `milliseconds`, of what takes longer."""
+def _thought(found: Estimate) -> str:
+    """How long the background took, as `milliseconds`, in seconds."""
     if found.fault:
-        return f"a time that is not known: {found.fault}"
+        return f"how long the background took is not known: {found.fault}"
     median, low, high = (_short(each / 1e3) for each in (found.median, found.low, found.high))
-    return f"{median} s [{low}, {high}]"
+    return f"the background took {median} s [{low}, {high}]"
 
 
 def times(found: Estimate | None) -> str:
@@ -176,9 +176,7 @@ def mark(verdict: Verdict) -> str:
 def _day(report: Report) -> Table:
     made = Table(title="a day of edits: first token in milliseconds, median", title_justify="left")
     if any(took is None for turn in report.day for took in turn.took.values()):
-        made.caption = (
-            "- is a side that could answer no question of that kind; those it could not answer count nowhere"
-        )
+        made.caption = "- means that the side answered no question of that kind; medians leave out what a side did not answer"
         made.caption_justify = "left"
     made.add_column("after")
     made.add_column("turns", justify="right")

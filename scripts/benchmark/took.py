@@ -23,9 +23,9 @@ class Took(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     reused_tokens: Tokens | None = None
     restored_tokens: Tokens | None = None
     ready_ms: Milliseconds | None = None
-    """From a save until the background was done with it; None where nobody waited for that."""
+    """From a save until the background was done with it; None where nobody waited for that, or not long enough."""
     opened_ms: Milliseconds | None = None
-    """Opening the session before the turn, which is no part of it; None where it was open."""
+    """Opening the session before a single turn, which is no part of it; None where it was open, or there are none."""
 
 
 class NotMeasured(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +10,7 @@ import psutil
 import pytest
 from dulwich import porcelain
 
-from benchmark import machine
-from benchmark.load import OtherLoad
+from benchmark import load, machine
 
 LINUX = ("user", "system", "idle", "nice", "softirq", "steal")
 ELSEWHERE = ("user", "system", "idle")
@@ -61,12 +59,12 @@ def share(monkeypatch: pytest.MonkeyPatch, fields: Sequence[str], **more: float)
     """Of two cores in ten seconds, in which the system's counters went up by so many."""
     before = dict.fromkeys(fields, 100.0)
     now = [before, {name: value + more.get(name, 0.0) for name, value in before.items()}]
-    clock = [50.0, 60.0]
+    clock = SimpleNamespace(monotonic=iter([50.0, 60.0]).__next__)
     monkeypatch.setattr(psutil, "cpu_times", lambda: SimpleNamespace(**now.pop(0)))
-    monkeypatch.setattr(time, "monotonic", lambda: clock.pop(0))
+    monkeypatch.setattr(load, "time", clock)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    monkeypatch.setattr(OtherLoad, "_own", lambda self: 0.0)
-    return OtherLoad().share()
+    monkeypatch.setattr(load.OtherLoad, "_own", lambda self: 0.0)
+    return load.OtherLoad().share()
 
 
 def test_what_a_virtual_machines_host_took_away_is_load_of_others(monkeypatch: pytest.MonkeyPatch) -> None:

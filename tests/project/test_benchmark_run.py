@@ -119,16 +119,22 @@ def test_a_quick_run_measures_every_kind_of_turn(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_restart_memory_and_a_day_are_measured(tmp_path: Path, tiny: Path, repository: Path) -> None:
     out = tmp_path / "out"
-    given = ["--classes", "restart,memory,day", "--no-peer", "--depths", "400", "--minutes", "0.6"]
-    given += ["--clients", "2", "--commits", "2", "--no-measure"]
+    given = ["--classes", "restart,memory,day", "--no-peer", "--depths", "400", "--minutes", "6"]
+    given += ["--clients", "2", "--commits", "2", "--no-measure", "--repeats", "5"]
     done = bench(*given, "--repo", repository, "--model", tiny, "--out", out)
     assert done.returncode == 0, done.stderr
     report = read(out / "results.json")
     [restart] = report.rows
     assert all(restored >= 380 for _, _, restored in counts(restart, "floor"))
     assert counts(restart, "sessiond")
-    left_out = ("suffixes of 4000", "the rest of the day")  # the window is small, and the time is short
-    assert [told for told in report.not_measured if not told.startswith(left_out)] == []
+    assert [told for told in report.not_measured if not told.startswith("suffixes of 4000")] == []
+    assert all(len(took) == 5 for took in restart.samples.values())
+    assert all(took.opened_ms for took in restart.samples["sessiond"] if took is not None)
+    assert report.day_history in subprocess.check_output(
+        ["git", "-C", repository, "rev-parse", "HEAD"], text=True
+    )
+    ours, floor = report.sides
+    assert set(ours.flags_by_work) == set(floor.flags_by_work) == {"400", "day"}
     assert [row.name for row in report.memory][-1] == "and a second engine on the same file"
     assert all(row.pss_bytes > row.weights_bytes > 0 for row in report.memory)
     # Neither the floor nor the daemon of the rows has a part of what one engine maps; and the day has them again.

@@ -7,32 +7,21 @@ from typing import Any
 
 from sessiond.adapters.llama_cpp.library import library
 
-_CPU, _ACCELERATOR = 0, 3
-"""`GGML_BACKEND_DEVICE_TYPE_CPU`, and `_ACCEL`: what a CPU's work is left to, as a BLAS library."""
 _GPU = 1
 """`GGML_BACKEND_DEVICE_TYPE_GPU`: one with memory of its own. An integrated one uses the machine's."""
 
 
 def free_gpu_memory(only: int | None = None) -> int | None:
     """Bytes that are free on all GPUs together, or on the one of this number; None if there is none."""
-    found = [device for device in _devices() if _type(device) == _GPU]
+    found = [device for device in _devices() if _bound("type", ctypes.c_int, ctypes.c_void_p)(device) == _GPU]
     if only is not None:
         found = found[only : only + 1]
     return sum(map(_free, found)) if found else None
 
 
-def device_names(*, gpus: bool) -> list[str]:
-    """What computes a model, as "CPU (AMD EPYC)"; without `gpus` none of its layers is on one."""
-    return [
-        f"{_text('name', device)} ({_text('description', device).strip()})"
-        for device in _devices()
-        if gpus or _type(device) in {_CPU, _ACCELERATOR}
-    ]
-
-
-def _type(device: int) -> int:
-    found: int = _bound("type", ctypes.c_int, ctypes.c_void_p)(device)
-    return found
+def device_names() -> list[str]:
+    """All of them, as "CPU (AMD EPYC)". A GPU may do some of the work even where no layer is put there."""
+    return [f"{_text('name', device)} ({_text('description', device).strip()})" for device in _devices()]
 
 
 def _text(what: str, device: int) -> str:

@@ -183,10 +183,9 @@ class LlamaModel:
         return POOLINGS.get(self._metadata(f"{family}.pooling_type"), "")
 
     def _notes(self) -> tuple[str, ...]:
-        """Who computes, and what else is to be known of how it runs."""
-        names = ", ".join(device_names(gpus=self._settings.num_gpu_layers != 0))
+        """What there is to compute with, and what else is to be known of how it runs."""
         off = () if self._settings.extra_buffers else ("extra buffer types are off",)
-        return (f"computed on {names}", *off)
+        return (f"devices: {', '.join(device_names())}", *off)
 
     def _capabilities(self) -> Capabilities:
         # A model that was made for vectors says how they are pooled. Any decoder could be asked, and none would be of use.
