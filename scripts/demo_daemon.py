@@ -64,6 +64,11 @@ def own_daemon(
         _stop(process)
 
 
+def daemon_pid(folder: Path) -> int:
+    """The process of the daemon of this folder. Raises OSError or ValueError where there is none."""
+    return int((folder / "d.sock.lock").read_text("utf-8"))
+
+
 def last_words(folder: Path) -> str:
     """The end of the daemon's log; empty if it has none."""
     try:

@@ -12,8 +12,8 @@ How one row is made:
 3. Each side answers with a `Took`: milliseconds at the client's clock, and tokens by the side's own counters. The same
    repeat of two sides makes one pair; ratios are made of pairs.
 4. `results` keeps every `Took` of every row, with all that is needed to repeat it, as JSON and CSV, and reads it back as
-   input that nobody vouches for; `resume` goes on with a run that had no time for all rows. `judge` makes medians, ratios and shortfalls of it, and nothing else does. `table`,
-   `plots` and `regression` show and hold what `judge` says.
+   input that nobody vouches for; `resume` goes on with a run that had no time for all rows. `judge` makes medians, ratios
+   and shortfalls of it, and nothing else does. `table`, `plots` and `regression` show and hold what `judge` says.
 
 The sides:
 

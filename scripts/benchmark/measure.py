@@ -197,7 +197,7 @@ def _depths(run: Run) -> None:
             Repeats(round_, first, nothing, 0, lambda _what: None, must=True).run()
         for scenario in scenarios:
             for row in scenario.rows:
-                row.version = our_version()
+                row.version = run.report.version
             run.report.rows = resume.in_order([*run.report.rows, *scenario.rows], order)
             show = partial(_show, run, index, len(weights), budget, beside)
             Repeats(round_, scenario, budget, index, show).run()

@@ -18,7 +18,7 @@ from benchmark.quiet import wait_until_still
 from benchmark.results import EngineMemory, MemoryRow
 from benchmark.took import NotMeasured
 from benchmark.turns import sessions
-from demo_daemon import own_daemon
+from demo_daemon import daemon_pid, own_daemon
 from sessiond.client import Client
 
 PROC = Path("/proc")
@@ -86,8 +86,7 @@ def _with_prefix(stack: ExitStack, client: Client, root: Path, number: int) -> N
 def engine(folder: Path) -> int:
     """The process of the engine that the daemon of this folder runs. Raises NotMeasured if there is not exactly one."""
     try:
-        daemon = psutil.Process(int((folder / "d.sock.lock").read_text("utf-8")))
-        children = daemon.children()
+        children = psutil.Process(daemon_pid(folder)).children()
     except (OSError, ValueError, psutil.Error) as error:
         raise NotMeasured(f"the daemon's engine is not found: {error}") from error
     if len(children) != 1:

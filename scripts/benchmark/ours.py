@@ -22,7 +22,7 @@ from benchmark.texts import Piece
 from benchmark.took import NotMeasured, Took
 from benchmark.turns import CLOSE_SECONDS, Turn, complete, greedy
 from benchmark.versions import Version
-from demo_daemon import own_daemon
+from demo_daemon import daemon_pid, own_daemon
 from replay_desk import QUIET_S
 from replay_git import CONFIG_FILE
 from replay_hunks import changes
@@ -196,7 +196,7 @@ class Ours:
     def _pid(self) -> int:
         """The daemon's. Raises NotMeasured if it is gone."""
         try:
-            return int((self._folder / "d.sock.lock").read_text("utf-8"))
+            return daemon_pid(self._folder)
         except (OSError, ValueError) as error:
             raise NotMeasured("the daemon is gone") from error
 

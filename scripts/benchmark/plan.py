@@ -40,9 +40,10 @@ class Round:
         backwards: nobody always runs after the same one, with the heat or the noise that it left.
         """
         taking_part = [side for side in self.sides if side.name not in self.absent]
-        first, step = self._happened[kind] % max(1, len(taking_part)), 1 - self._happened[kind] % 2 * 2
+        before, number = self._happened[kind], len(taking_part)
         self._happened[kind] += 1
-        return [taking_part[(first + step * place) % len(taking_part)] for place in range(len(taking_part))]
+        step = -1 if before % 2 else 1
+        return [taking_part[(before + step * place) % number] for place in range(number)]
 
     def catch_up(self) -> None:
         """Bring everybody to the files as they stand, untimed. Whoever cannot will say so when it is timed."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from benchmark.judge import Verdict, judged
 from benchmark.results import DayTurn, Report
@@ -15,8 +14,6 @@ _LEFT, _RIGHT, _TOP = 70.0, 20.0, 54.0
 _PANEL, _LEGEND_LINE, _ROW = 250.0, 20.0, 24.0
 _LABELS = 270.0
 """Pixels for the names of events."""
-_PALE = 0.35
-"""Opacity of the mark of a figure that says little, which has no whisker and lies on no line."""
 TIERS = ("reused_tokens", "restored_tokens", "prefilled_tokens")
 
 
@@ -152,19 +149,11 @@ def _figure(
 ) -> None:
     """A side's mark and its whisker. Of a figure that says little the mark alone, and pale."""
     if found.fault:
-        with _pale(drawing):
+        with drawing.pale():
             drawing.mark(*at, index, told)
     else:
         drawing.line(ends, f"s{index % 8}")
         drawing.mark(*at, index, told)
-
-
-@contextmanager
-def _pale(drawing: Drawing) -> Generator[None]:
-    """What is drawn meanwhile can be seen through."""
-    drawing.parts.append(f'<g opacity="{_PALE}">')
-    yield
-    drawing.parts.append("</g>")
 
 
 def _range(verdicts: Sequence[Verdict]) -> tuple[float, float]:
@@ -197,7 +186,7 @@ def _head(drawing: Drawing, report: Report, title: str, verdicts: Sequence[Verdi
         drawing.text(x + 12, y + 4, side.name)
     if _has_pale(verdicts):
         x, y = _legend_place(len(report.sides))
-        with _pale(drawing):
+        with drawing.pale():
             drawing.rectangle(x - 4.5, y - 4.5, 9, 9, "ink")
         drawing.text(x + 12, y + 4, "pale: too few or too wide")
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "plus", "ring", "bar")
 """Each side has its own beside its colour."""
+_PALE = 0.35
+"""Opacity of what says little."""
 _LIGHT = ("#0b62a8", "#6b6b6b", "#b34700", "#00704f", "#9c2f7f", "#7a5c00", "#b00020", "#3d4fb3")
 _DARK = ("#6cb6ff", "#b0b0b0", "#ff9c5b", "#4fd1a5", "#f08fd4", "#e3c34f", "#ff8f99", "#a3b1ff")
 _INK = {"paper": ("#ffffff", "#14171a"), "ink": ("#1b1f23", "#e6e6e6"), "grid": ("#d5d9dd", "#3a4046")}
@@ -69,6 +72,13 @@ class Drawing:
         kind = f"{'s' if open_ else 'f'}{index % len(_LIGHT)}"
         inner = f"<title>{escape(told)}</title>" if told else ""
         self.parts.append(f'<path d="{_path(shape, x, y)}" class="{kind}">{inner}</path>')
+
+    @contextmanager
+    def pale(self) -> Generator[None]:
+        """What is drawn meanwhile can be seen through."""
+        self.parts.append(f'<g opacity="{_PALE}">')
+        yield
+        self.parts.append("</g>")
 
     def __str__(self) -> str:
         head = (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.adapters.tiny_models import plain
 from tests.project.test_benchmark_results import report, row
 from tests.project.test_benchmark_run import bench, rows_of
 
@@ -83,14 +84,15 @@ def test_another_ones_run_is_refused(changed: Callable[[Report], None], told: st
 
 @pytest.mark.timeout(300)
 def test_a_run_goes_on_where_it_ended(tmp_path: Path) -> None:
-    given = ["--quick", "--no-peer", "--depths", "200", "--minutes", "1", "--model", "scripted-kv:"]
-    given += ["--out", str(tmp_path), "--repeats", str(LEAST_SAMPLES)]
+    plain(tmp_path / "tiny.gguf", layers=1)
+    given = ["--quick", "--no-peer", "--depths", "200", "--minutes", "2", "--repeats", str(LEAST_SAMPLES)]
+    given += ["--model", str(tmp_path / "tiny.gguf"), "--out", str(tmp_path)]
     assert bench(*given, "--classes", "suffix").returncode == 0
     first = read(tmp_path / "results.json")
-    # The floor has no file of this model, and so no samples: those rows were not whole, and are made anew.
     went_on = bench(*given, "--classes", "again,suffix", "--resume")
     assert went_on.returncode == 0, went_on.stderr
     second = read(tmp_path / "results.json")
+    assert second.rows[1:] == first.rows, "what is whole is not made anew"
     assert next(iter(rows_of(second))) == "same again"
     assert set(rows_of(second)) == {"same again", *rows_of(first)}
     assert second.began == first.began and second.seconds > first.seconds
