@@ -112,8 +112,9 @@ class _Day:
     def _save(self, version: Version) -> None:
         """Nobody asks."""
         for side in self._round.order("saved"):
-            side.save(version)
-            side.rest()
+            with contextlib.suppress(NotMeasured):  # its next turn says so
+                side.save(version)
+                side.rest()
 
     def _ask(self, kind: str, commit: int, version: Version, *, think: bool) -> None:
         self._asked += 1

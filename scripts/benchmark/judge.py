@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmark.results import Report, Row
@@ -63,23 +63,23 @@ def _judged(row: Row, ours: str, floor: str, peers: list[str]) -> Verdict:
     return verdict
 
 
-def beaten(report: Report) -> set[str]:
-    """The peers that have figures and are surely the fastest peer in no row: another way to run them is as good in each.
-    The first one stays, which is the program as it comes.
+def beaten(report: Report, peers: Sequence[str]) -> set[str]:
+    """Those of these peers that one can do without: in every row one of the others is as fast as the fastest, as far as it
+    can be told. The first one stays, which is the program as it comes, and so does who has no figures.
     """
-    verdicts = judged(report)
-    peers = report.role("peer")
-    known = {side for verdict in verdicts for side in verdict.sides} & set(peers)
-    return known - {*peers[:1], *(_surely_best(verdict, known) for verdict in verdicts)}
+    fastest = [found for verdict in judged(report) if (found := _fastest(verdict, peers))]
+    stay = set(peers[:1])
+    while open_rows := [each for each in fastest if not each & stay]:
+        # The fewest: who is among the fastest in most of the rows that nobody stands for yet.
+        stay.add(max(peers, key=lambda peer: sum(peer in each for each in open_rows)))
+    return {side for row in report.rows for side in row.samples if figure(row, side)} & set(peers) - stay
 
 
-def _surely_best(verdict: Verdict, peers: Collection[str]) -> str:
-    """The fastest peer, if its interval lies below all others' medians; else none."""
-    others = [
-        found.median for side, found in verdict.sides.items() if side in peers and side != verdict.best_peer
-    ]
-    best = verdict.sides.get(verdict.best_peer)
-    return verdict.best_peer if best and all(best.high < median for median in others) else ""
+def _fastest(verdict: Verdict, peers: Sequence[str]) -> set[str]:
+    """The peer with the least median, and all whose interval reaches down to it."""
+    found = {peer: verdict.sides[peer] for peer in peers if peer in verdict.sides}
+    least = min((each.median for each in found.values()), default=0.0)
+    return {peer for peer, each in found.items() if each.low <= least}
 
 
 def hopeless(rows: Sequence[Row], peers: Sequence[str]) -> set[str]:

@@ -22,7 +22,7 @@ from benchmark.peer_python import PythonServer
 from benchmark.peer_server import LlamaServer
 from benchmark.plan import Repeats, Round, begin_all
 from benchmark.progress import Progress
-from benchmark.results import FORMAT, Report, SideFacts
+from benchmark.results import FORMAT, MOST_SENTENCE, Report, SideFacts
 from benchmark.sides import Side, Work
 from benchmark.texts import Texts
 from benchmark.took import NotMeasured
@@ -81,6 +81,7 @@ class Run:
 
     def note(self, what: str) -> None:
         """Something that was left out."""
+        what = what[:MOST_SENTENCE]
         if what not in self.report.not_measured:
             self.report.not_measured.append(what)
 
@@ -218,10 +219,11 @@ def _left_out(run: Run, desk: Desk) -> dict[str, str]:
     """Sides that would cost hours at this depth and say little, and why. All of them are measured at the least depth."""
     if not desk.deeper:
         return {}
-    found = dict.fromkeys(
-        beaten(run.report), "at the least depth alone, where it was surely the fastest peer in no row"
-    )
     python = [side.name for side in run.sides if isinstance(side, PythonServer)]
+    others = [peer for peer in run.report.role("peer") if peer not in python]
+    found = dict.fromkeys(
+        beaten(run.report, others), "at the least depth alone, where another one was as fast in every row"
+    )
     return found | dict.fromkeys(python, "at the least depth alone, where it is measured in every row")
 
 
@@ -262,7 +264,7 @@ def _beside(run: Run) -> None:
             run.progress.say(f"{name}")
             try:
                 measure(run)
-            except (NotMeasured, SessiondError, TimeoutError) as error:
+            except (NotMeasured, SessiondError, TimeoutError, RuntimeError) as error:
                 run.note(f"{name}: {error}")
             run.save()
 
@@ -299,7 +301,7 @@ def _day(run: Run) -> None:
     run.report.day = lived.turns
     run.report.day_history = lived.history
     if not lived.whole:
-        run.note(f"the rest of the day: its time was over after {len(lived.turns)} questions")
+        run.report.notes.append(f"the day ended early: its time was over after {len(lived.turns)} questions")
 
 
 def _show_day(run: Run, done: int, left_s: float) -> None:

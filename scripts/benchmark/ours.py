@@ -90,8 +90,10 @@ class Ours:
         return model
 
     def begin(self, work: Work) -> None:
-        """See Side. A folder of its own, with nothing in it."""
+        """See Side. A folder of its own, with nothing in it; a daemon that is gone begins anew."""
         self._leave()
+        if not self.client.healthy():
+            self.restart()
         self._work, self._contents = work, {}
         self._root = self._folder / f"workspace {work.name}"
         self._scratch = Scratch(self._root, {CONFIG_FILE: SETTINGS})
@@ -106,7 +108,8 @@ class Ours:
 
     def think(self) -> float | None:
         """See Side: until keep-hot has finished what began after the save, or for as long as somebody thinks."""
-        self._session(0)
+        with _not_measured():
+            self._session(0)
         until = self._wrote + self._think_s
         while not self._hot():
             if time.perf_counter() > until:
@@ -118,8 +121,9 @@ class Ours:
         """See Side. The state folder stays."""
         self._leave()
         self._daemon.close()
-        self._start()
-        self._wait()
+        with _not_measured():
+            self._start()
+            self._wait()
 
     @contextmanager
     def paused(self) -> Generator[None]:
@@ -142,24 +146,21 @@ class Ours:
 
     def asked(self, client: int, version: Version, suffix: Piece, answer: int) -> Turn:
         """A turn, and how it went. Raises NotMeasured, RuntimeError if it was about other tokens."""
-        try:
+        with _not_measured():
             turn = complete(self._session(client), suffix.text, self._config(answer), self._prefix())
-        except (SessiondError, TimeoutError) as error:
-            raise NotMeasured(f"{type(error).__name__}: {error}") from error
         _same_work(turn, version, suffix)
         return turn
 
     def together(self, version: Version, suffixes: Sequence[Piece], answer: int) -> Took:
         """See Side."""
-        sessions = [self._session(client) for client in range(len(suffixes))]
+        with _not_measured():
+            sessions = [self._session(client) for client in range(len(suffixes))]
         acts = [
             partial(complete, session, piece.text, self._config(answer), self._prefix())
             for session, piece in zip(sessions, suffixes, strict=True)
         ]
-        try:
+        with _not_measured():
             begun, turns = at_once(acts)
-        except (SessiondError, TimeoutError) as error:
-            raise NotMeasured(f"{type(error).__name__}: {error}") from error
         for turn, piece in zip(turns, suffixes, strict=True):
             _same_work(turn, version, piece)
         speed = together([turn.stamps for turn in turns])
@@ -228,10 +229,8 @@ class Ours:
         if client in self._sessions:
             return None
         begun = time.perf_counter()
-        try:
+        with _not_measured():
             self._session(client)
-        except (SessiondError, TimeoutError) as error:
-            raise NotMeasured(f"{type(error).__name__}: {error}") from error
         return (time.perf_counter() - begun) * 1e3
 
     def _hot(self) -> bool:
@@ -255,6 +254,15 @@ class Ours:
         config = greedy(answer, never=self._end_tokens if answer > 1 else ())
         config.speculation = SPECULATION_OFF  # the others guess nothing either
         return config
+
+
+@contextmanager
+def _not_measured() -> Generator[None]:
+    """What the daemon says instead of doing it is for the rows to say."""
+    try:
+        yield
+    except (SessiondError, TimeoutError) as error:
+        raise NotMeasured(f"{type(error).__name__}: {error}") from error
 
 
 def _listen(session: Session, runs: Runs) -> None:

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import platformdirs
@@ -22,7 +22,7 @@ import platformdirs
 from benchmark.llama_server import ANSWER_SECONDS
 from benchmark.peer_server import cache_mib
 from benchmark.process import Program
-from benchmark.sides import Role, Runtime, Work
+from benchmark.sides import Role, Runtime, Work, assignments
 from benchmark.texts import Piece
 from benchmark.took import NotMeasured, Took
 from benchmark.unix_http import Address, ServerError
@@ -45,7 +45,7 @@ _PIECES = 0.9
 
 
 class PythonServer:
-    """`cached`: with its cache of states in memory and logits of last tokens alone, else as it comes."""
+    """`cached`: with its cache of states in memory, logits of last tokens alone and threads laid out; else as it comes."""
 
     role: Role = "peer"
 
@@ -56,6 +56,8 @@ class PythonServer:
         self._program: Program | None = None
         self._address = Address()
         self._extras: Path | None = None
+        self._arguments: Sequence[str] = ()
+        self._environ: Mapping[str, str] = {}
         self.flags: Sequence[str] = ()
 
     def like(self, runtime: Runtime) -> None:
@@ -67,7 +69,9 @@ class PythonServer:
         if self._runtime is None:
             raise NotMeasured("it is not known how the model runs")
         self._extras = self._extras or extras()
-        self.flags = self._arguments(self._runtime, work)
+        self._arguments = self._told(self._runtime, work)
+        self._environ = self._runtime.environ if self._cached else {}
+        self.flags = [*assignments(self._environ), *self._arguments]
         self._start()
 
     def save(self, version: Version) -> None:
@@ -120,7 +124,7 @@ class PythonServer:
             self._program.close()
             self._program = None
 
-    def _arguments(self, runtime: Runtime, work: Work) -> list[str]:
+    def _told(self, runtime: Runtime, work: Work) -> list[str]:
         # Its own window, of 2,048 tokens, would refuse most of the prompts.
         told = ["--n_ctx", str(work.window), "--n_threads", str(runtime.threads)]
         told += ["--n_threads_batch", str(runtime.threads_batch)]
@@ -138,9 +142,10 @@ class PythonServer:
         assert self._runtime is not None
         self._address = Address(port=_free_port())
         command = [sys.executable, "-m", "llama_cpp.server", "--model", self._runtime.model]
-        command += ["--host", "127.0.0.1", "--port", str(self._address.port), *self.flags]
+        command += ["--host", "127.0.0.1", "--port", str(self._address.port), *self._arguments]
         log = self._folder / f"python-server-{'cached' if self._cached else 'plain'}.log"
-        environ = {"PYTHONPATH": os.pathsep.join(filter(None, [str(self._extras or ""), *_path()]))}
+        packages = os.pathsep.join(filter(None, [str(self._extras or ""), *_path()]))
+        environ = {**self._environ, "PYTHONPATH": packages}
         self._program = Program(command, self._address, "/v1/models", log, environ)
 
 

@@ -2,6 +2,8 @@
 
 The clever client warms its slot with the new prefix after each save. It saves the slot where somebody will come back to
 that prefix, and restores it then: into its own slot after an undo or a restart, into that of every other client that comes.
+Where all slots share their cells, it erases those that hold files as they were: every slot computes over all cells that
+are taken.
 """
 
 from __future__ import annotations
@@ -68,11 +70,11 @@ def cache_mib() -> int:
 
 DEFAULT = Variant("llama-server")
 UNIFIED = Variant("llama-server unified", clever=True, flash_attn=False, unified=True)
-UNIFIED_FLASH = Variant("llama-server unified, flash", clever=True, flash_attn=True, unified=True)
 SPLIT = Variant("llama-server split", clever=True, flash_attn=False, unified=False)
+SPLIT_FLASH = Variant("llama-server split, flash", clever=True, flash_attn=True, unified=False)
 
 QUICK: tuple[Variant, ...] = (DEFAULT, UNIFIED)
-FULL: tuple[Variant, ...] = (DEFAULT, UNIFIED, UNIFIED_FLASH, SPLIT)
+FULL: tuple[Variant, ...] = (DEFAULT, UNIFIED, SPLIT, SPLIT_FLASH)
 
 
 class LlamaServer:
@@ -135,6 +137,10 @@ class LlamaServer:
     def save(self, version: Version) -> None:
         """See Side. Whoever does not think sends no warm-up: the question is there at once."""
         self._version = version
+        if self._variant.unified:
+            for slot in [slot for slot, held in self._holds.items() if slot and held is not version]:
+                self._action(slot, "erase")
+                del self._holds[slot]
 
     def think(self) -> float:
         """See Side. By default nothing happens then."""
@@ -223,9 +229,10 @@ class LlamaServer:
         self._action(client, "restore", self._saved[version.ids])
         return len(version.ids)
 
-    def _action(self, slot: int, action: str, name: str) -> None:
+    def _action(self, slot: int, action: str, name: str = "") -> None:
+        asked = {"filename": name} if name else {}
         try:
-            self._address.post(f"/slots/{slot}?action={action}", {"filename": name}, ANSWER_SECONDS)
+            self._address.post(f"/slots/{slot}?action={action}", asked, ANSWER_SECONDS)
         except ServerError as error:
             raise self._failed(error) from error
 

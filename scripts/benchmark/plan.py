@@ -12,7 +12,7 @@ from benchmark.budget import Budget
 from benchmark.classes import Scenario
 from benchmark.judge import FAR_BEHIND, HOPELESS_AFTER, hopeless, settled
 from benchmark.load import OtherLoad
-from benchmark.results import Row
+from benchmark.results import MOST_SENTENCE, Row
 from benchmark.sides import Event, Side, perform
 from benchmark.took import NotMeasured, Took
 
@@ -125,7 +125,7 @@ class Repeats:
         except NotMeasured as error:
             self._faults[side.name] += 1
             for each in self._scenario.rows if row is None else [row]:
-                each.not_measured[side.name] = str(error)[:4000]
+                each.not_measured[side.name] = str(error)[:MOST_SENTENCE]
             return None
         self._faults[side.name] = 0
         return took
@@ -158,4 +158,4 @@ def begin_all(round_: Round, begin: Callable[[Side], None]) -> None:
         try:
             begin(side)
         except NotMeasured as error:
-            round_.absent[side.name] = str(error)[:4000]
+            round_.absent[side.name] = str(error)[:MOST_SENTENCE]

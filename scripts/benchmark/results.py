@@ -19,7 +19,8 @@ MOST_BYTES = 64 << 20
 MOST_ROWS, MOST_SAMPLES, MOST_SIDES = 4096, 4096, 64
 
 Word = Annotated[str, msgspec.Meta(max_length=200)]
-Sentence = Annotated[str, msgspec.Meta(max_length=4000)]
+MOST_SENTENCE = 4000
+Sentence = Annotated[str, msgspec.Meta(max_length=MOST_SENTENCE)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 

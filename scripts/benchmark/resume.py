@@ -57,6 +57,7 @@ def _strangers(former: Report, now: Report) -> str:
         "the texts": (former.texts_digest, now.texts_digest),
         "the processor": (former.machine.cpu, now.machine.cpu),
         "the number of cores": (former.machine.cores, now.machine.cores),
+        "what the daemon measured to be fastest": (former.machine.chosen, now.machine.chosen),
         "the list of sides": ({side.name for side in former.sides}, {side.name for side in now.sides}),
     }
     return ", ".join(f"{what} is another one" for what, (before, after) in facts.items() if before != after)

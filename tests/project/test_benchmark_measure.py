@@ -6,11 +6,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.adapters.tiny_models import plain
 
 from benchmark.machine import machine
 from benchmark.ours import Ours
+from benchmark.sides import Work
+from benchmark.took import NotMeasured
+from demo_daemon import daemon_pid
 
 
 @pytest.fixture
@@ -47,3 +51,18 @@ def test_without_it_nothing_is_measured(folder: Path) -> None:
     finally:
         ours.close()
     assert (found.chosen, found.ways, ours.flags) == ({}, [], ["serve", "--no-measure"])
+
+
+def test_a_daemon_that_is_gone_is_not_measured_and_begins_anew(folder: Path) -> None:
+    ours = Ours(folder, str(folder / "tiny.gguf"), 1.0)
+    try:
+        ours.begin(Work("test", 100, 1))
+        process = psutil.Process(daemon_pid(folder))
+        process.kill()
+        process.wait(10)
+        with pytest.raises(NotMeasured):
+            ours.think()
+        ours.begin(Work("next", 200, 1))
+        assert ours.config().num_ctx == 200
+    finally:
+        ours.close()

@@ -461,18 +461,33 @@ def test_whatever_was_found_can_be_shown(ours: list[float], floor: list[float], 
         ET.fromstring(picture)
 
 
-def test_a_peer_is_beaten_that_is_surely_the_fastest_in_no_row() -> None:
+def test_peers_stay_of_whom_one_is_as_fast_as_the_fastest_in_every_row() -> None:
     one = row("one", [10.0] * 5, [9.0] * 5, stock=[90.0] * 5, slow_peer=[30.0] * 5, fast_peer=[20.0] * 5)
     other = row("other", [10.0] * 5, [9.0] * 5, stock=[90.0] * 5, slow_peer=[15.0] * 5, fast_peer=[20.0] * 5)
-    near = [19.0, 19.5, 19.8, 19.9, 20.1]
+    near = [19.0, 19.5, 19.8, 20.1, 20.2]
     close = row("close", [10.0] * 5, [9.0] * 5, stock=[90.0] * 5, slow_peer=near, fast_peer=[20.0] * 5)
+    tied = row("tied", [10.0] * 5, [9.0] * 5, stock=[90.0] * 5, slow_peer=[20.0] * 5, fast_peer=[20.0] * 5)
+    easy = row("easy", [10.0] * 5, [9.0] * 5, stock=[5.0] * 5, slow_peer=[15.0] * 5, fast_peer=[20.0] * 5)
     alone = row("alone", [10.0] * 5, [9.0] * 5, stock=[90.0] * 5, slow_peer=[15.0] * 5)
-    assert beaten(with_stock(one)) == {"slow peer"}
-    assert beaten(with_stock(one, close)) == {"slow peer"}, "what others may be as fast at says nothing"
-    assert beaten(with_stock(one, other)) == set()
-    assert beaten(with_stock(one, alone)) == set()
-    assert beaten(with_stock(alone)) == set(), "what has no figures is not beaten"
-    assert beaten(with_stock()) == set()
+    noisy = row(
+        "noisy", [10.0] * 5, [9.0] * 5, slow_peer=[19.0] * 5, fast_peer=[18.0, 18.5, 19.5, 20.0, 20.5]
+    )
+    assert without(one) == {"slow peer"}
+    assert without(one, other) == set()
+    assert without(one, close) == set(), "it is surely slower, if by little"
+    assert without(one, noisy) == {"slow peer"}, "it may be as fast"
+    assert without(tied, tied) == {"fast peer"}, "one of two who are as fast as each other stays"
+    assert without(one, tied) == {"slow peer"}, "and of those the one who is needed elsewhere"
+    assert without(easy) == {"slow peer", "fast peer"}, "the program as it comes stands for a row as anybody"
+    assert without(one, alone) == set()
+    assert without(alone) == set(), "what has no figures is not beaten"
+    assert without() == set()
+
+
+def without(*rows: Row) -> set[str]:
+    """Who is beaten. A row stands there once."""
+    found = with_stock(*rows)
+    return beaten(found, found.role("peer"))
 
 
 def with_stock(*rows: Row) -> Report:

@@ -340,18 +340,22 @@ def test_a_turn_is_told_and_counted(answering: Path) -> None:
     assert "id_slot" not in asked
 
 
+def told() -> list[object]:
+    """What the server was asked: an action, or for a slot and the length of its prompt."""
+    return [
+        path if path != "/completion" else (asked["id_slot"], len(asked["prompt"]))
+        for path, asked in _Answers.asked
+    ]
+
+
 def test_the_clever_client_warms_saves_and_restores(answering: Path) -> None:
-    server, a, b = speaking(answering), version(*A), version(*B)
+    server, a, b = speaking(answering, SPLIT), version(*A), version(*B)
     perform(server, Event(a, (piece(7, 8),), keep=True))
     perform(server, Event(a, (piece(7, 9),), client=1))
     perform(server, Event(b, (piece(7, 9),), think=True))
     undone = perform(server, Event(a, (piece(7, 7),)))
     perform(server, Event(a, (piece(7, 6),)))
-    told = [
-        path if path != "/completion" else (asked["id_slot"], len(asked["prompt"]))
-        for path, asked in _Answers.asked
-    ]
-    assert told == [
+    assert told() == [
         (0, 102),
         "/slots/0?action=save",
         "/slots/1?action=restore",
@@ -363,6 +367,16 @@ def test_the_clever_client_warms_saves_and_restores(answering: Path) -> None:
         (0, 102),
     ]
     assert (undone.reused_tokens, undone.restored_tokens) == (0, 100)
+
+
+def test_slots_that_share_their_cells_hold_no_files_as_they_were(answering: Path) -> None:
+    server, a, b = speaking(answering), version(*A), version(*B)
+    perform(server, Event(a, (piece(7, 8), piece(7, 9), piece(7, 7))))
+    perform(server, Event(a, (piece(7, 6),)))
+    _Answers.asked.clear()
+    perform(server, Event(b, (piece(7, 8),)))
+    perform(server, Event(b, (piece(7, 9),)))
+    assert told() == ["/slots/1?action=erase", "/slots/2?action=erase", (0, 102), (0, 102)]
 
 
 def test_many_at_once_have_a_slot_each(answering: Path) -> None:
