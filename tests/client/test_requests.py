@@ -85,5 +85,18 @@ def test_roots_are_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert requests.absolute(None) == ""
 
 
+def test_a_model_that_is_a_path_from_here_is_told_as_one_from_anywhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("here.gguf").touch()
+    Path("folder").mkdir()
+    request: Any = sessions.open_session("", "here.gguf", "", None).request
+    assert request.model == str(tmp_path / "here.gguf")
+    assert requests.model_meant("./gone.gguf") == str(tmp_path / "gone.gguf")
+    for name in ("", "gone.gguf", "folder", "smollm2", "scripted:x", str(tmp_path / "here.gguf"), "a\0b"):
+        assert requests.model_meant(name) == name
+
+
 def test_a_session_is_named_by_its_id_too() -> None:
     assert requests.session_name("7") == requests.session_name("sessions/7") == "sessions/7"

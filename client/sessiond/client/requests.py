@@ -92,6 +92,16 @@ def absolute(path: PathLike | None) -> str:
     return os.path.abspath(os.path.expanduser(told)) if told else ""  # noqa: PTH100, PTH111 - links stay as they are
 
 
+def model_meant(model: object) -> object:
+    """A model as it is told to the daemon, which runs in another folder: a path becomes absolute, a name stays one. What is no
+    text is for the request to refuse.
+    """
+    if not isinstance(model, str):
+        return model
+    is_path = model.startswith(("./", "../", "~/")) or os.path.isfile(model)  # noqa: PTH113 - raises for nothing
+    return absolute(model) if is_path else model
+
+
 def prefix_input(
     text: str | None = None,
     *,

@@ -69,8 +69,9 @@ def cli() -> None:
 def serve(config_file: Path | None, **flags: Any) -> None:
     """Run in the foreground; log to standard error; end on SIGTERM with status 0.
 
-    Every flag has a variable SESSIOND_... and a key in the TOML file: a flag wins over the variable, that over the
-    file. Ready when the health service says SERVING.
+    Every flag has a variable SESSIOND_... and a key in the TOML file, named as the flag: a flag wins over the
+    variable, that over the file. Three names differ: SESSIOND_STALL_TIMEOUT_S, SESSIOND_STOP_GRACE_S, and
+    SESSIOND_MODEL_DIRS, a list in JSON. --config has a variable only. Ready when the health service says SERVING.
     """
     # Imported here, so that --help and --version need none of it.
     from sessiond.daemon.serving import run

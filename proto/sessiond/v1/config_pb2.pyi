@@ -85,7 +85,9 @@ class _SpeculationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Speculati
     """Never."""
 
 class Speculation(_Speculation, metaclass=_SpeculationEnumTypeWrapper):
-    """Whether the daemon may guess tokens ahead and verify them in one batch. It never changes the answer."""
+    """Whether the daemon may guess tokens ahead and verify them in one batch. In deterministic
+    mode that never changes the answer; otherwise rounding may.
+    """
 
 SPECULATION_UNSPECIFIED: Speculation.ValueType  # 0
 """The same as AUTO."""

@@ -413,7 +413,8 @@ class FirstTokens(_message.Message):
     MEAN_MS_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """"cold" (nothing of the prefix was there), "warm" (all of it), "restored" (all of it, some in memory or on disk),
-    "edited" (a part of it), "continued" (no prefix was asked for) or "unknown" (the backend does not say).
+    "edited" (a part of it), "continued" (no prefix was asked for), "called" (a function, whose body is hot) or "unknown"
+    (the backend does not say).
     """
     turns: _builtins.int
     """Turns of this kind that answered."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from sessiond.client.calls.call import Streaming, Unary, nothing, streaming, unary, whole
-from sessiond.client.requests import made
+from sessiond.client.requests import made, model_meant
 from sessiond.v1 import config_pb2, context_pb2
 from sessiond.v1 import function_service_pb2 as pb
 
@@ -32,7 +32,7 @@ def define_function(
         body=body,
         config=config,
         examples=shown,
-        model=model,
+        model=model_meant(model),
         session_config=session_config,
     )
     return unary(f"{_SERVICE}/DefineFunction", request, pb.DefineFunctionResponse, lambda told: told.function)

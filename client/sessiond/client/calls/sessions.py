@@ -7,7 +7,7 @@ from typing import Final
 
 from sessiond.client import requests
 from sessiond.client.calls.call import Streaming, Unary, streaming, unary, whole
-from sessiond.client.requests import DecodeSettings, made
+from sessiond.client.requests import DecodeSettings, made, model_meant
 from sessiond.v1 import config_pb2, context_pb2
 from sessiond.v1 import session_service_pb2 as pb
 from sessiond.v1.errors import invalid
@@ -19,7 +19,9 @@ def open_session(
     workspace_root: requests.PathLike | None, model: str, key: str, config: config_pb2.Config | None
 ) -> Unary[pb.OpenSessionResponse]:
     root = requests.absolute(workspace_root)
-    request = made(pb.OpenSessionRequest, workspace_root=root, model=model, key=key, config=config)
+    request = made(
+        pb.OpenSessionRequest, workspace_root=root, model=model_meant(model), key=key, config=config
+    )
     return unary(f"{_SERVICE}/OpenSession", request, pb.OpenSessionResponse, whole)
 
 
